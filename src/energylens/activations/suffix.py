@@ -1,0 +1,68 @@
+"""Run only the part of a model above a residual site, from states given by the caller.
+
+Blocks below the site hand the given states on instead of computing; nothing is assumed of the
+architecture beyond its list of blocks.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from energylens.activations.batch import Batch
+from energylens.activations.subject import Subject
+from energylens.core.errors import BadInput
+from energylens.core.sites import canonical, layer_of
+
+
+def run_from(
+    subject: Subject, site: str, states: Float[Tensor, "batch pos d_model"], batch: Batch
+) -> Float[Tensor, "batch pos vocab"]:
+    """Logits of the model whose residual stream at `site` is replaced by `states`.
+
+    Args:
+        site: `blocks.i.resid_post` or `blocks.i.resid_pre`.
+        states: The residual stream there, at every position (attention above reads all of them).
+
+    Raises:
+        BadInput: If the site is not a residual stream between blocks.
+    """
+    name = canonical(site)
+    layer = layer_of(name)
+    kind = name.split(".", 2)[-1]
+    if layer is None or kind not in ("resid_pre", "resid_post"):
+        raise BadInput(
+            f"a pass can start at blocks.i.resid_pre or blocks.i.resid_post, not at {site!r}"
+        )
+    subject.port(name)
+    skipped = layer + 1 if kind == "resid_post" else layer
+    with ExitStack() as stack:
+        stack.enter_context(_blocks_hand_on(subject, skipped, states))
+        if kind == "resid_pre":
+            stack.enter_context(subject.edit({name: lambda value: states}))
+        return subject.forward(batch)
+
+
+@contextmanager
+def _blocks_hand_on(subject: Subject, count: int, states: Tensor) -> Iterator[None]:
+    result: Any = (states,) if subject.blocks_return_tuple else states
+
+    def hand_on(*args: Any, **kwargs: Any) -> Any:
+        return result
+
+    blocks = list(subject.blocks.children())[:count]
+    former: list[tuple[nn.Module, Callable[..., Any] | None]] = []
+    try:
+        for block in blocks:
+            # accelerate and others may have put a forward of their own on the instance
+            former.append((block, block.__dict__.get("forward")))
+            block.forward = hand_on
+        yield
+    finally:
+        for block, own in former:
+            if own is None:
+                del block.forward
+            else:
+                block.forward = own

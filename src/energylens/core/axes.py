@@ -1,0 +1,22 @@
+"""Names of tensor axes: one legend for annotations, records and reports.
+
+Shapes are written with jaxtyping, as in `Float[Tensor, "sample d_model"]`.
+"""
+
+AXES: dict[str, str] = {
+    "batch": "sequences of one forward pass",
+    "pos": "token positions of a sequence",
+    "sample": "independent rows to a measure, usually batch × pos with the unwanted ones left out",
+    "document": "the statistical unit of text",
+    "unit": "the statistical unit in general: document, run, problem",
+    "d_model": "width of the residual stream",
+    "d_in": "width of a dictionary's input",
+    "d_out": "width of a dictionary's output",
+    "feature": "latents of a dictionary",
+    "active": "the k entries of a sparse code that may be non-zero",
+    "vocab": "tokens of the vocabulary",
+    "head": "attention heads",
+    "d_head": "width of one head",
+    "layer": "blocks of the model, first is 0",
+    "draw": "draws of a resampling null",
+}

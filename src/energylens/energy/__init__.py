@@ -1,0 +1,1 @@
+"""Scalar energies over states, and how features align with them."""

@@ -1,0 +1,1 @@
+"""Sparse dictionaries of activations: train, judge, save."""

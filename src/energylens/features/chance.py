@@ -1,0 +1,47 @@
+"""Dictionaries of chance: where training starts, and what a trained one must beat."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from energylens.features.dictionary import Dictionary
+
+_ROWS = 256
+
+
+def random_directions(
+    count: int, d: int, generator: torch.Generator, *, like: Tensor
+) -> Float[Tensor, "feature d"]:
+    """Unit vectors of uniform direction, on the device and in the type of `like`."""
+    normal = torch.randn(count, d, generator=generator, device=generator.device, dtype=like.dtype)
+    return normalize(normal.to(like.device), dim=1)
+
+
+@torch.no_grad()
+def fit_encoder(dictionary: Dictionary, rows: Float[Tensor, "sample d_in"]) -> Dictionary:
+    """The dictionary with its encoder multiplied by what reconstructs these rows best.
+
+    With b_enc = 0 a factor on the encoder is a factor on the centred reconstruction, so the best
+    one is a least-squares slope.
+    """
+    made = dictionary.reconstruct(rows) - dictionary.b_dec
+    slope = ((rows - dictionary.b_dec) * made).sum() / made.square().sum()
+    return replace(dictionary, W_enc=dictionary.W_enc * slope)
+
+
+def random_dictionary_like(dictionary: Dictionary, generator: torch.Generator) -> Dictionary:
+    """A dictionary of random unit directions: the reconstruction that sparsity gives for nothing.
+
+    It keeps architecture, k, width and b_dec; encoder and decoder are the same directions, and
+    the encoder is scaled for the best reconstruction. That scale needs no data: which features a
+    row picks among uniform directions, and how strongly, does not depend on where it points.
+    """
+    W = random_directions(dictionary.width, dictionary.d_in, generator, like=dictionary.W_enc)
+    rows = random_directions(_ROWS, dictionary.d_in, generator, like=dictionary.W_enc)
+    blank = replace(
+        dictionary, W_enc=W, W_dec=W, b_enc=torch.zeros_like(dictionary.b_enc), metadata={}
+    )
+    return fit_encoder(blank, rows + dictionary.b_dec)

@@ -1,0 +1,105 @@
+"""One dictionary: input rows → sparse code → output rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from energylens.core.errors import BadInput
+from energylens.features.architecture import ARCHITECTURES
+from energylens.features.code import SparseCode
+from energylens.features.kernels import combine
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dictionary:
+    """A sparse dictionary: plain tensors and the name of the architecture that reads them.
+
+    Encoder rows are contiguous, one a feature. The decoder rows that training leaves have norm 1,
+    so an activation is a length in the units of the rows.
+
+    Args:
+        architecture: Name in `ARCHITECTURES`.
+        k: Most active features a row.
+        W_enc: Encoder.
+        b_enc: Encoder's offset.
+        W_dec: Decoder; row f is the direction that feature f writes.
+        b_dec: Added to the reconstruction, and subtracted from the input where the architecture
+            does so.
+        metadata: Where the dictionary belongs (`hook_name`, `model_name` …), JSON values only.
+    """
+
+    architecture: str
+    k: int
+    W_enc: Float[Tensor, "feature d_in"]
+    b_enc: Float[Tensor, "feature"]
+    W_dec: Float[Tensor, "feature d_out"]
+    b_dec: Float[Tensor, "d_out"]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return self.W_enc.shape[0]
+
+    @property
+    def d_in(self) -> int:
+        """Width of the rows it reads."""
+        return self.W_enc.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the rows it writes."""
+        return self.W_dec.shape[1]
+
+    def encode(self, rows: Float[Tensor, "sample d"]) -> SparseCode:
+        """Sparse code of each row; differentiable by the rows where they ask for gradients.
+
+        Raises:
+            BadInput: If the rows' width or type is not the dictionary's.
+        """
+        self._check(rows)
+        return ARCHITECTURES[self.architecture].encode(self, rows)
+
+    def decode(self, code: SparseCode) -> Float[Tensor, "sample d_out"]:
+        """Reconstruction W_decᵀ a + b_dec of each row of a code.
+
+        Raises:
+            BadInput: If the code is of a dictionary of another width.
+        """
+        if code.width != self.width:
+            raise BadInput(
+                f"the code has {code.width} features, the dictionary {self.width}: "
+                "decode a code with the dictionary that made it"
+            )
+        return combine(code.indices, code.values, self.W_dec) + self.b_dec
+
+    def reconstruct(self, rows: Float[Tensor, "sample d"]) -> Float[Tensor, "sample d_out"]:
+        """`decode(encode(rows))`."""
+        return self.decode(self.encode(rows))
+
+    def pre_activations(
+        self, rows: Float[Tensor, "sample d"], features: Int64[Tensor, "chosen"]
+    ) -> Float[Tensor, "sample chosen"]:
+        """W_enc (x − b_dec) + b_enc of a few features, before any selection."""
+        self._check(rows)
+        return torch.addmm(self.b_enc[features], rows - self.b_dec, self.W_enc[features].T)
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "Dictionary":
+        """The same dictionary on another device or in another floating type."""
+        names = ("W_enc", "b_enc", "W_dec", "b_dec")
+        return replace(
+            self, **{n: getattr(self, n).to(device=device, dtype=dtype) for n in names}
+        )
+
+    def _check(self, rows: Tensor) -> None:
+        if rows.shape[1] != self.d_in or rows.dtype != self.W_enc.dtype:
+            raise BadInput(
+                f"the dictionary reads rows of {self.d_in} {self.W_enc.dtype} values, "
+                f"found {rows.shape[1]} {rows.dtype}: use the site and type it was trained on"
+            )

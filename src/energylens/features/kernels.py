@@ -1,0 +1,133 @@
+"""The products that make a training step cost little more than its encoder product.
+
+With n rows, width m and k active features, selection reads the n × m pre-activations once, block
+by block; everything after it touches n × k entries. Plain torch operations on any device.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+BLOCK = 512
+"""Rows whose pre-activations exist at one time."""
+
+_COARSE, _FINE = 8, 4
+"""Columns a group, groups a super-group: fastest of the pairs tried for m = 2,048 … 16,384."""
+
+
+def top_k(
+    scores: Float[Tensor, "sample feature"], k: int
+) -> tuple[Float[Tensor, "sample active"], Int64[Tensor, "sample active"]]:
+    """The k largest scores of each row and their columns, unordered.
+
+    Exact on every route. Among equal scores at the threshold any may be taken, as in `torch.topk`.
+
+    Example:
+        >>> values, columns = top_k(torch.tensor([[1.0, 5.0, 3.0]]), 2)
+        >>> sorted(values[0].tolist()), sorted(columns[0].tolist())
+        ([3.0, 5.0], [1, 2])
+    """
+    if _elimination_wins(scores, k):
+        return top_k_by_elimination(scores, k)
+    values, columns = scores.topk(k, dim=1, sorted=False)
+    return values, columns
+
+
+def _elimination_wins(scores: Tensor, k: int) -> bool:
+    width, cell = scores.shape[1], _COARSE * _FINE
+    return scores.device.type == "cpu" and width % cell == 0 and width // cell >= 2 * k
+
+
+def top_k_by_elimination(
+    scores: Float[Tensor, "sample feature"], k: int
+) -> tuple[Float[Tensor, "sample active"], Int64[Tensor, "sample active"]]:
+    """As `top_k`, by discarding groups of columns whose maximum is not among the k largest maxima.
+
+    The k groups with the largest maxima hold a set of k largest scores: each of the k maxima is
+    itself a score at least as large as anything outside. A group is a stride of columns, so that
+    its maximum vectorises. `feature` must divide into 32 parts of at least k columns.
+    """
+    rows, width = scores.shape
+    groups = width // _COARSE
+    cells = groups // _FINE
+    maxima = scores.view(rows, _COARSE, groups).amax(1)
+    best = maxima.view(rows, _FINE, cells).amax(1).topk(k, dim=1, sorted=False).indices
+    columns = _members(best, _FINE, cells)
+    best = columns.gather(1, maxima.gather(1, columns).topk(k, dim=1, sorted=False).indices)
+    columns = _members(best, _COARSE, groups)
+    values, place = scores.gather(1, columns).topk(k, dim=1, sorted=False)
+    return values, columns.gather(1, place)
+
+
+def _members(group: Tensor, members: int, stride: int) -> Tensor:
+    """The columns group, group + stride, group + 2 · stride … of every group named."""
+    steps = torch.arange(0, members * stride, stride, device=group.device)
+    return (group.unsqueeze(1) + steps.view(1, members, 1)).flatten(1)
+
+
+def encode_top_k(
+    centered: Float[Tensor, "sample d_in"],
+    W_enc: Float[Tensor, "feature d_in"],
+    b_enc: Float[Tensor, "feature"],
+    k: int,
+) -> tuple[Float[Tensor, "sample active"], Int64[Tensor, "sample active"]]:
+    """The k largest of W_enc x + b_enc on each row, negative ones set to 0, in blocks of rows."""
+    parts = [top_k(torch.addmm(b_enc, block, W_enc.T), k) for block in centered.split(BLOCK)]
+    values = torch.cat([part[0] for part in parts])
+    return values.relu(), torch.cat([part[1] for part in parts])
+
+
+def combine(
+    indices: Int64[Tensor, "sample active"],
+    values: Float[Tensor, "sample active"],
+    W: Float[Tensor, "feature d_out"],
+) -> Float[Tensor, "sample d_out"]:
+    """Σ_j values[i, j] · W[indices[i, j]]: the sparse decode."""
+    return embedding_bag(indices, W, per_sample_weights=values, mode="sum")
+
+
+def sampled_products(
+    rows: Float[Tensor, "sample d_out"],
+    indices: Int64[Tensor, "sample active"],
+    W: Float[Tensor, "feature d_out"],
+) -> Float[Tensor, "sample active"]:
+    """rows[i] · W[indices[i, j]], as the derivative of `combine` by its values.
+
+    (`torch.sparse.sampled_addmm` is as fast on a CPU but warns that it is in beta, and is absent
+    on some devices; gathering the rows of W costs ten times as much.)
+    """
+    with torch.enable_grad():
+        values = rows.new_zeros(indices.shape, requires_grad=True)
+        combined = combine(indices, values, W.detach())
+    return torch.autograd.grad(combined, values, rows)[0]
+
+
+class ByFeature(NamedTuple):
+    """The entries of a code sorted by feature."""
+
+    row: Int64[Tensor, "entry"]
+    order: Int64[Tensor, "entry"]
+    start: Int64[Tensor, "feature"]
+
+
+def by_feature(indices: Int64[Tensor, "sample active"], width: int) -> ByFeature:
+    """Sort the entries of a code by feature once, for the gradients of both weights."""
+    flat = indices.flatten().to(torch.int32)  # half the passes of a radix sort on int64
+    ordered, order = flat.sort(stable=True)
+    features = torch.arange(width, dtype=torch.int32, device=flat.device)
+    return ByFeature(order // indices.shape[1], order, torch.searchsorted(ordered, features))
+
+
+def weight_gradient(
+    entries: ByFeature,
+    weights: Float[Tensor, "sample active"],
+    rows: Float[Tensor, "sample d"],
+) -> Float[Tensor, "feature d"]:
+    """Σ over the entries of each feature of weight · row: codeᵀ rows, without the dense code."""
+    return embedding_bag(
+        entries.row, rows, entries.start,
+        per_sample_weights=weights.flatten()[entries.order], mode="sum",
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""Latents that no longer fire: told by tokens, brought back by an auxiliary loss (AuxK).
+
+Gao et al. 2024 (arXiv 2406.04093, A.2): the dead latents with the largest pre-activations
+reconstruct what the live ones left over, so that they move to where something is missing.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from energylens.features.architecture import Step
+from energylens.features.code import SparseCode
+from energylens.features.dictionary import Dictionary
+
+SHARE_OF_ROWS = 4
+"""One row in four carries the auxiliary loss: unbiased in shuffled batches, a quarter the cost."""
+
+
+def count_silence(since_fired: Int64[Tensor, "feature"], code: SparseCode) -> None:
+    """Update, in place, the number of tokens since each latent last fired."""
+    since_fired += len(code.indices)
+    since_fired[code.indices[code.values > 0]] = 0
+
+
+@torch.no_grad()
+def revive(
+    dictionary: Dictionary,
+    centered: Float[Tensor, "sample d_in"],
+    step: Step,
+    dead: Bool[Tensor, "feature"],
+    *,
+    aux_k: int,
+    weight: float,
+) -> Float[Tensor, ""]:
+    """Add the auxiliary loss' gradients to the dead latents' rows of a step, in place.
+
+    The loss is weight · Σ‖r − r̂‖² / Σ‖r‖², where r = x − x̂ is held fixed and r̂ is what the
+    `aux_k` largest pre-activations among the dead make of it. Only rows of dead latents get a
+    gradient, of the encoder as of the decoder; b_dec gets none.
+
+    Args:
+        dictionary: The dictionary in training.
+        centered: Rows x − b_dec.
+        step: Of the same rows; its gradients are added to.
+        dead: Latents to revive.
+        aux_k: How many of the dead may fire on a row.
+        weight: Weight of the loss (1/32 in the paper).
+
+    Returns:
+        The auxiliary loss, weighted; 0 where nothing is dead or nothing was left over.
+    """
+    which = dead.nonzero().flatten()
+    rows = max(1, len(centered) // SHARE_OF_ROWS)
+    centered, left_over = centered[:rows], step.residual[:rows]
+    total = left_over.square().sum()
+    if not len(which) or not total > 0:
+        return torch.zeros_like(step.loss)
+    W_enc, W_dec = dictionary.W_enc[which], dictionary.W_dec[which]
+    pre = torch.addmm(dictionary.b_enc[which], centered, W_enc.T)
+    lowest = pre.topk(min(aux_k, len(which)), dim=1, sorted=False).values.amin(1, keepdim=True)
+    activation = pre.relu() * (pre >= lowest)
+    error = activation @ W_dec - left_over
+    g = error * (2 * weight / total)
+    by_activation = (g @ W_dec.T) * (activation > 0)
+    step.W_dec.index_add_(0, which, activation.T @ g)
+    step.W_enc.index_add_(0, which, by_activation.T @ centered)
+    step.b_enc.index_add_(0, which, by_activation.sum(0))
+    return weight * error.square().sum() / total

@@ -1,0 +1,170 @@
+"""What a figure of the page is: a question, an answer, drawings, and the numbers behind them."""
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from energylens.report.palette import LIGHT
+from energylens.report.svg import for_page
+
+DPI = 300
+POINTS_PER_INCH = 72  # matplotlib's SVG unit: a drawing 480 wide has a view box 480 wide
+
+Axes = Any  # matplotlib is imported only where it draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of the numbers behind a figure; nan is undefined, None is not applicable."""
+
+    name: str
+    label: str
+    cells: Sequence[Any]
+    signed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """Points of a drawing that answer to the pointer, in data coordinates."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    rows: Sequence[int]
+    """The row of the figure's columns that each point shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One pair of axes."""
+
+    draw: Callable[[Axes], Marks | None]
+    label: str
+    """What the drawing shows, for those who cannot see it."""
+    width: int = 500
+    height: int = 340
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A question answered by a drawing."""
+
+    name: str
+    question: str
+    answer: str
+    notes: Sequence[str]
+    """Small type under the drawing: n, unit, null."""
+    method: tuple[str, str]
+    """Anchor and name of the paragraph that tells the method."""
+    panels: Sequence[Panel]
+    columns: Sequence[Column]
+    tells: Sequence[str]
+    """Names of the columns shown when a point is pointed at."""
+    wide: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A panel as it stands in the page."""
+
+    svg: str
+    marks: tuple[list[float], list[float], list[int]]
+    """Pixels across and down in the view box, and the rows they show."""
+
+
+def draw(figure: Figure, folder: Path) -> list[Drawing]:
+    """Draw each panel for the page, and the whole figure as SVG and PNG files."""
+    with _style(figure.name):
+        drawings = [_inline(figure, i, panel) for i, panel in enumerate(figure.panels)]
+        whole = _whole(figure)
+        for kind in ("svg", "png"):
+            buffer = io.BytesIO()
+            whole.savefig(buffer, format=kind, dpi=DPI, facecolor="white", metadata=_undated(kind))
+            write_whole(folder / f"{figure.name}.{kind}", buffer.getvalue())
+    return drawings
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, never a part."""
+    import os
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _undated(kind: str) -> dict[str, None]:
+    return {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+
+
+@contextmanager
+def _style(name: str) -> Iterator[None]:
+    import matplotlib
+
+    rules = {
+        "svg.fonttype": "none", "svg.hashsalt": name, "font.family": "DejaVu Sans",
+        "font.size": 11.5, "text.color": LIGHT["ink"], "text.parse_math": False,
+        "axes.edgecolor": LIGHT["hairline"], "axes.labelcolor": LIGHT["muted"],
+        "axes.titlecolor": LIGHT["muted"], "axes.titlesize": 11.5, "axes.titlelocation": "left",
+        "axes.titlepad": 10, "axes.labelsize": 11.5, "axes.facecolor": "none",
+        "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
+        "axes.axisbelow": True, "axes.formatter.use_mathtext": False,
+        "xtick.color": LIGHT["hairline"], "ytick.color": LIGHT["hairline"],
+        "xtick.labelcolor": LIGHT["muted"], "ytick.labelcolor": LIGHT["muted"],
+        "xtick.major.size": 3.5, "ytick.major.size": 0, "lines.linewidth": 1.6,
+        "figure.constrained_layout.h_pad": 0.03, "figure.constrained_layout.w_pad": 0.03,
+    }  # fmt: skip
+    with matplotlib.rc_context(rules), warnings.catch_warnings():
+        # Tokens may be of any script; a PNG shows what the one bundled font has.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _canvas(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure as Canvas
+
+    size = (width / POINTS_PER_INCH, height / POINTS_PER_INCH)
+    return Canvas(figsize=size, dpi=POINTS_PER_INCH, layout="constrained")
+
+
+def _inline(figure: Figure, index: int, panel: Panel) -> Drawing:
+    canvas = _canvas(panel.width, panel.height)
+    axes = canvas.add_subplot()
+    marks = panel.draw(axes)
+    buffer = io.StringIO()
+    canvas.savefig(buffer, format="svg", transparent=True, metadata=_undated("svg"))
+    svg = for_page(buffer.getvalue(), name=f"{figure.name}-{index}", label=panel.label)
+    return Drawing(svg=svg, marks=_pixels(axes, marks, panel.height))
+
+
+def _pixels(
+    axes: Axes, marks: Marks | None, height: int
+) -> tuple[list[float], list[float], list[int]]:
+    if marks is None or not len(marks.rows):
+        return [], [], []
+    pixels = axes.transData.transform(np.column_stack([marks.x, marks.y]))
+    across, down = np.round(pixels[:, 0], 1), np.round(height - pixels[:, 1], 1)
+    return across.tolist(), down.tolist(), [int(row) for row in marks.rows]
+
+
+def _whole(figure: Figure) -> Any:
+    """All panels on one canvas, at most three in a row."""
+    count = len(figure.panels)
+    across = min(3, count) if count != 4 else 2
+    down = -(-count // across)
+    first = figure.panels[0]
+    canvas = _canvas(first.width * across, first.height * down)
+    for i, panel in enumerate(figure.panels):
+        panel.draw(canvas.add_subplot(down, across, i + 1))
+    return canvas

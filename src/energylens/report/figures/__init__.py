@@ -1,0 +1,28 @@
+"""The figures of the page, one file a question; each is absent where its table is."""
+
+from collections.abc import Callable, Sequence
+
+from energylens.report.figure import Figure
+from energylens.report.figures import (
+    calibration,
+    controls,
+    depth,
+    dictionaries,
+    layers,
+    volcano,
+)
+from energylens.report.records import Records
+
+ORDER: Sequence[Callable[[Records], Figure | None]] = (
+    volcano.figure,
+    layers.figure,
+    calibration.figure,
+    depth.figure,
+    controls.figure,
+    dictionaries.figure,
+)
+
+
+def figures(records: Records) -> list[Figure]:
+    """All figures whose tables are there, in the order of the page."""
+    return [figure for make in ORDER if (figure := make(records))]

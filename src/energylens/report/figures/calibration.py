@@ -1,0 +1,172 @@
+"""Does the slope predict what ablation does? Predicted against measured change of the loss."""
+
+from functools import partial
+
+import numpy as np
+
+from energylens.report.axes import Axes, frame, zero
+from energylens.report.figure import Column, Figure, Marks, Panel
+from energylens.report.palette import LIGHT
+from energylens.report.records import Records, Table
+from energylens.report.text import several
+from energylens.results.format import interval
+
+COLUMNS: tuple[tuple[str, str, bool], ...] = (
+    ("n_contexts", "contexts", False), ("n_documents", "documents", False),
+    ("predicted", "predicted ΔE (nats)", True), ("measured", "measured ΔE (nats)", True),
+    ("low", "95 % from", True), ("high", "to", True), ("kl", "KL (nats)", False),
+    ("predicted_surprisal", "predicted, surprisal", True),
+    ("measured_surprisal", "measured, surprisal", True),
+    ("predicted_free_energy", "predicted, free energy", True),
+    ("measured_free_energy", "measured, free energy", True),
+)  # fmt: skip
+MOST_PANELS = 9
+
+
+def figure(records: Records) -> Figure | None:
+    effects, calibration = records.table("effects"), records.table("calibration")
+    if effects is None or calibration is None:
+        return None
+    ablated = effects.equal("intervention", "ablate")
+    if not ablated.rows:
+        return None
+    panels = [_panel(effects, calibration, i) for i in range(min(calibration.rows, MOST_PANELS))]
+    return Figure(
+        name="calibration",
+        question="Does the slope predict what ablation does?",
+        answer=_answer(calibration),
+        notes=_notes(ablated, calibration),
+        method=("method-intervention", "interventions"),
+        panels=panels,
+        columns=_columns(effects),
+        tells=("layer", "feature", "intervention", "predicted", "measured", "low", "high"),
+        wide=len(panels) > 1,
+    )
+
+
+def _columns(effects: Table) -> list[Column]:
+    words = [Column(name="site", label="site", cells=effects.text("site"))]
+    words += [
+        Column(name=name, label=name, cells=effects.number(name)) for name in ("layer", "feature")
+    ]
+    words += [
+        Column(name="intervention", label="intervention", cells=effects.text("intervention")),
+        Column(name="chosen_by", label="chosen by", cells=effects.text("chosen_by")),
+    ]
+    return words + [
+        Column(name=name, label=label, cells=effects.number(name), signed=signed)
+        for name, label, signed in COLUMNS
+    ]
+
+
+def _panel(effects: Table, calibration: Table, row: int) -> Panel:
+    site = calibration.text("site")[row]
+    here = np.array([cell == site for cell in effects.text("site")])
+    layer = int(calibration.number("layer")[row])
+    slope, r = (_interval(calibration, name, row) for name in ("slope", "correlation"))
+    one = calibration.rows == 1
+    return Panel(
+        draw=partial(
+            _draw, effects=effects, here=np.flatnonzero(here),
+            slope=float(calibration.number("slope")[row]), told=f"slope {slope}\nr {r}",
+            title="" if one else f"Layer {layer}",
+        ),
+        label=f"Measured against predicted effect of ablation, layer {layer}: slope {slope}, r {r}",
+        width=500 if one else 345,
+        height=380 if one else 330,
+    )  # fmt: skip
+
+
+def _interval(table: Table, name: str, row: int) -> str:
+    value, low, high = (float(table.number(n)[row]) for n in (name, f"{name}_low", f"{name}_high"))
+    return interval(value, low, high)
+
+
+def _draw(
+    axes: Axes, *, effects: Table, here: np.ndarray, slope: float, told: str, title: str
+) -> Marks:
+    kind = np.array(effects.text("intervention"))
+    ablated = here[kind[here] == "ablate"]
+    random = here[kind[here] == "random direction"]
+    predicted, measured = effects.number("predicted"), effects.number("measured")
+    frame(axes, across="predicted ΔE = Σ a·F (nats)", up="measured ΔE (nats)", title=title,
+          signed="xy")  # fmt: skip
+    zero(axes, across=True, up=True)
+    _bars(axes, effects, random, color=LIGHT["dot"], marker="D", size=3.6, order=3)
+    _bars(axes, effects, ablated, color=LIGHT["accent"], marker="o", size=6, order=4)
+    _lines(axes, predicted[ablated], measured[ablated], slope)
+    axes.text(0.03, 0.97, told, transform=axes.transAxes, va="top", fontsize=11,
+              color=LIGHT["accent"], linespacing=1.4)  # fmt: skip
+    rows = np.concatenate([ablated, random])
+    return Marks(x=predicted[rows], y=measured[rows], rows=rows)
+
+
+def _bars(
+    axes: Axes, effects: Table, rows: np.ndarray, *, color: str, marker: str, size: float,
+    order: int,
+) -> None:  # fmt: skip
+    x, y = effects.number("predicted")[rows], effects.number("measured")[rows]
+    axes.vlines(x, effects.number("low")[rows], effects.number("high")[rows], color=color,
+                linewidth=1, alpha=0.7, zorder=order)  # fmt: skip
+    axes.plot(x, y, marker, ms=size, mec=LIGHT["paper"], mew=0.6, color=color, zorder=order)
+
+
+def _lines(axes: Axes, predicted: np.ndarray, measured: np.ndarray, slope: float) -> None:
+    both = np.isfinite(predicted) & np.isfinite(measured)
+    if not both.any():
+        return
+    x = np.array([predicted[both].min(), predicted[both].max()])
+    reach = 0.04 * (x[1] - x[0])
+    x = x + np.array([-reach, reach])
+    axes.plot(x, x, color=LIGHT["dot"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
+    middle = measured[both].mean() + slope * (x - predicted[both].mean())
+    axes.plot(x, middle, color=LIGHT["accent"], zorder=2)
+
+
+def _answer(calibration: Table) -> str:
+    rows = range(calibration.rows)
+    if calibration.rows == 1:
+        return (
+            f"Slope {_interval(calibration, 'slope', 0)} (1 is a perfect prediction), "
+            f"correlation {_interval(calibration, 'correlation', 0)} over "
+            f"{several(int(calibration.number('n_features')[0]), 'feature')}."
+        )
+    clear = sum(_clear_of_null(calibration, row) for row in rows)
+    r = calibration.number("correlation")
+    best, worst = int(np.nanargmax(r)), int(np.nanargmin(r))
+    layer = calibration.number("layer")
+    return (
+        f"The correlation is above its null at {clear} of {several(calibration.rows, 'layer')}: "
+        f"best at layer {int(layer[best])}, r {_interval(calibration, 'correlation', best)}, worst "
+        f"at layer {int(layer[worst])}, r {_interval(calibration, 'correlation', worst)}."
+    )
+
+
+def _clear_of_null(calibration: Table, row: int) -> bool:
+    """Whether the whole interval lies above the null's mean and 1.96 of its sd."""
+    low, mean, sd = (
+        float(calibration.number(name)[row])
+        for name in ("correlation_low", "null_correlation_mean", "null_correlation_sd")
+    )
+    return low > mean + 1.96 * sd
+
+
+def _notes(ablated: Table, calibration: Table) -> list[str]:
+    rules = ablated.text("chosen_by")
+    chosen = " · ".join(f"{rules.count(rule)} by {rule}" for rule in sorted(set(rules)))
+    null = [
+        f"{m:.2f} ± {sd:.2f}"
+        for m, sd in zip(
+            calibration.number("null_correlation_mean"),
+            calibration.number("null_correlation_sd"),
+            strict=True,
+        )
+    ]
+    return [
+        f"n = {several(ablated.rows, 'feature')} ({chosen}), chosen on one half of the documents "
+        "and intervened on in the other",
+        "a point: mean over the feature's contexts, 95 % bar over documents",
+        "dashed: measured = predicted; line: fitted slope",
+        "grey diamonds: a step of the same size along a random direction",
+        f"correlation when predictions are permuted among features: {', '.join(null)}",
+    ]

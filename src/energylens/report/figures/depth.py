@@ -1,0 +1,134 @@
+"""How does the energy change with depth? Each energy's mean by layer, beside a uniform guess."""
+
+from functools import partial
+
+import numpy as np
+
+from energylens.report.axes import Axes, frame, layers_across
+from energylens.report.figure import Column, Figure, Marks, Panel
+from energylens.report.palette import LIGHT
+from energylens.report.records import Records, Table
+from energylens.results.format import interval, number
+
+NAMES = {
+    "surprisal": "surprisal through the lens",
+    "downstream": "downstream: the model's own loss",
+    "free_energy": "free energy through the lens",
+}
+
+
+def figure(records: Records) -> Figure | None:
+    depth = records.table("depth")
+    if depth is None:
+        return None
+    uniform = records.summary.get("figures", {}).get("uniform_surprisal", {}).get("value")
+    groups = [("surprisal", "downstream"), ("free_energy",)]
+    panels = [
+        Panel(draw=partial(_draw, depth=depth, energies=group,
+                           uniform=uniform if "surprisal" in group else None),
+              label=f"Mean {' and '.join(NAMES[e] for e in group)} by layer.")
+        for group in groups if set(group) & set(depth.text("energy"))
+    ]  # fmt: skip
+    return Figure(
+        name="depth",
+        question="How does the energy change with depth?",
+        answer=_answer(depth, uniform),
+        notes=_notes(depth, records.table("token_sites") or records.table("sink")),
+        method=("method-energy", "energies"),
+        panels=panels,
+        columns=_columns(depth),
+        tells=("energy", "layer", "mean", "low", "high"),
+        wide=True,
+    )
+
+
+def _columns(depth: Table) -> list[Column]:
+    return [
+        Column(name="energy", label="energy", cells=depth.text("energy")),
+        Column(name="site", label="site", cells=depth.text("site")),
+        Column(name="layer", label="layer", cells=depth.number("layer")),
+        Column(name="mean", label="mean (nats)", cells=depth.number("mean")),
+        Column(name="low", label="95 % from", cells=depth.number("low")),
+        Column(name="high", label="to", cells=depth.number("high")),
+        Column(name="n_documents", label="documents", cells=depth.number("n_documents")),
+    ]
+
+
+def _draw(axes: Axes, *, depth: Table, energies: tuple[str, ...], uniform: float | None) -> Marks:
+    frame(axes, across="layer", up="mean energy (nats per token)", pad=0.1)
+    energy = np.array(depth.text("energy"))
+    rows = [np.flatnonzero(energy == name) for name in energies]
+    kept = np.concatenate(rows)
+    layer, mean = depth.number("layer"), depth.number("mean")
+    layers_across(axes, layer[kept])
+    if uniform is not None:
+        _uniform(axes, uniform)
+    for name, some in zip(energies, rows, strict=True):
+        _curve(axes, depth, some, name)
+    return Marks(x=layer[kept], y=mean[kept], rows=kept)
+
+
+def _uniform(axes: Axes, uniform: float) -> None:
+    axes.axhline(uniform, color=LIGHT["dot"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+    axes.annotate(
+        f"uniform guess, ln V = {number(uniform)}", (1, uniform),
+        xycoords=("axes fraction", "data"), xytext=(-2, 5), textcoords="offset points",
+        ha="right", fontsize=11, color=LIGHT["muted"],
+    )  # fmt: skip
+
+
+def _curve(axes: Axes, depth: Table, rows: np.ndarray, name: str) -> None:
+    if not len(rows):
+        return
+    rows = rows[np.argsort(depth.number("layer")[rows])]
+    x, y = depth.number("layer")[rows], depth.number("mean")[rows]
+    color = LIGHT["muted"] if name == "downstream" else LIGHT["accent"]
+    marker = "s" if name == "downstream" else "o"
+    axes.vlines(x, depth.number("low")[rows], depth.number("high")[rows], color=color, zorder=3)
+    axes.plot(x, y, marker=marker, ms=6, mec=LIGHT["paper"], mew=0.6, color=color, zorder=4)
+    axes.annotate(
+        NAMES[name], (x[0], y[0]), xytext=(0, 9), textcoords="offset points", fontsize=11,
+        color=color, zorder=5,
+    )  # fmt: skip
+
+
+def _answer(depth: Table, uniform: float | None) -> str:
+    lens = depth.equal("energy", "surprisal")
+    if not lens.rows:
+        return "Only the downstream energy was measured."
+    lens = lens.where(np.argsort(lens.number("layer"), kind="stable"))
+    mean, layer = lens.number("mean"), lens.number("layer")
+    falls = bool((np.diff(mean) < 0).all())
+    first, last = _point(lens, 0), _point(lens, -1)
+    shape = "falls at every step" if falls else "is not monotone in depth"
+    text = (
+        f"Read through the model's final norm and unembedding, surprisal {shape}: from {first} "
+        f"nats at layer {int(layer[0])} to {last} at layer {int(layer[-1])}."
+    )
+    worse = int((mean > uniform).sum()) if uniform is not None else 0
+    if worse:
+        text += f" At {worse} of {lens.rows} layers it is worse than a uniform guess."
+    return text
+
+
+def _point(lens: Table, row: int) -> str:
+    mean, low, high = (float(lens.number(name)[row]) for name in ("mean", "low", "high"))
+    return interval(mean, low, high)
+
+
+def _notes(depth: Table, sinks: Table | None) -> list[str]:
+    documents = int(np.nanmax(depth.number("n_documents")))
+    notes = [
+        f"n = {documents:,} held-out documents",
+        "unit: document",
+        "bars: 95 % over documents",
+        "null: a uniform guess over the vocabulary",
+    ]
+    if sinks is not None:
+        times = sinks.number("norm_first") / sinks.number("norm_median")
+        notes.append(
+            "the first position's norm is up to "
+            f"{number(float(np.nanmax(times)), digits=2)} times the median: it is left out of "
+            "dictionaries and statistics"
+        )
+    return notes

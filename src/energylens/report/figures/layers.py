@@ -1,0 +1,117 @@
+"""Where in the network do features follow the energy? EFAS by layer beside permuted decoders."""
+
+from functools import partial
+
+import numpy as np
+
+from energylens.report.axes import Axes, frame, layers_across, zero
+from energylens.report.figure import Column, Figure, Marks, Panel
+from energylens.report.palette import LIGHT
+from energylens.report.records import Records, Table
+from energylens.report.text import several
+from energylens.results.format import number
+
+COLUMNS: tuple[tuple[str, str, bool], ...] = (
+    ("layer", "layer", False), ("scored", "scored", False), ("undefined", "undefined", False),
+    ("beyond", "beyond chance", False), ("attractors", "attractors", False),
+    ("repulsors", "repulsors", False), ("replicated", "replicated", False),
+    ("largest_efas", "largest EFAS", True), ("largest_low", "95 % from", True),
+    ("largest_high", "to", True), ("quantile_05", "5 %", True), ("quantile_25", "25 %", True),
+    ("quantile_50", "median", True), ("quantile_75", "75 %", True), ("quantile_95", "95 %", True),
+    ("null_05", "null 5 %", True), ("null_95", "null 95 %", True),
+    ("rate_at_05", "share with p < .05", False),
+)  # fmt: skip
+
+
+def figure(records: Records) -> Figure | None:
+    table = records.table("layers")
+    if table is None:
+        return None
+    rows = np.flatnonzero([energy == "downstream" for energy in table.text("energy")])
+    if not len(rows):
+        return None
+    headline = table.where(rows)
+    features = records.table("features")
+    return Figure(
+        name="layers",
+        question="Where in the network do they sit?",
+        answer=_answer(headline),
+        notes=[
+            "bars: middle 50 % and middle 90 % of the scored features",
+            "points: single features beyond max-T .05",
+            "null (grey): middle 90 % with decoder rows permuted among features",
+            f"n = {several(int(headline.number('scored').sum()), 'feature')}",
+        ],
+        method=("method-efas", "energy–feature alignment"),
+        panels=[
+            Panel(draw=partial(_draw, layers=headline, rows=rows, features=features), height=380,
+                  label="Quantiles of EFAS by layer, the permuted decoders' in grey.")
+        ],
+        columns=_columns(table),
+        tells=("layer", "beyond", "attractors", "repulsors", "largest_efas"),
+    )  # fmt: skip
+
+
+def _columns(table: Table) -> list[Column]:
+    energy = Column(name="energy", label="energy", cells=table.text("energy"))
+    return [energy] + [
+        Column(name=name, label=label, cells=table.number(name), signed=signed)
+        for name, label, signed in COLUMNS
+    ]
+
+
+def _draw(axes: Axes, *, layers: Table, rows: np.ndarray, features: Table | None) -> Marks:
+    x = layers.number("layer")
+    frame(axes, across="layer", up="EFAS (correlation)", signed="y")
+    layers_across(axes, x)
+    half = 0.32 * min(np.diff(np.sort(x)), default=1.0)
+    for row in range(layers.rows):
+        _band(axes, layers, row, x[row], half)
+    zero(axes, up=True)
+    if features is not None:
+        _points(axes, features)
+    _name_null(axes, layers, x)
+    return Marks(x=x, y=layers.number("quantile_50"), rows=rows)
+
+
+def _band(axes: Axes, layers: Table, row: int, x: float, half: float) -> None:
+    def span(low: str, high: str, width: float, **paint: object) -> None:
+        bottom, top = layers.number(low)[row], layers.number(high)[row]
+        axes.bar(x, top - bottom, width=2 * width, bottom=bottom, linewidth=0, **paint)
+
+    span("null_05", "null_95", half, color=LIGHT["null"], zorder=2)
+    span("quantile_05", "quantile_95", half * 0.22, color=LIGHT["accent"], alpha=0.35, zorder=3)
+    span("quantile_25", "quantile_75", half * 0.22, color=LIGHT["accent"], zorder=3)
+    middle = layers.number("quantile_50")[row]
+    axes.plot([x - half * 0.3, x + half * 0.3], [middle, middle], color=LIGHT["paper"], zorder=4)
+
+
+def _points(axes: Axes, features: Table) -> None:
+    for name, marker in (("attractor", "o"), ("repulsor", "s")):
+        some = features.equal("verdict", name)
+        axes.plot(some.number("layer"), some.number("efas"), marker, ms=5, mec=LIGHT["paper"],
+                  mew=0.6, color=LIGHT[name], alpha=0.9, zorder=5)  # fmt: skip
+
+
+def _name_null(axes: Axes, layers: Table, x: np.ndarray) -> None:
+    first = int(x.argmin())
+    axes.annotate(
+        "permuted decoder", (x[first], layers.number("null_05")[first]), xytext=(0, -4),
+        textcoords="offset points", ha="center", va="top", fontsize=11, color=LIGHT["muted"],
+    )  # fmt: skip
+
+
+def _answer(layers: Table) -> str:
+    beyond = layers.number("beyond")
+    wider = layers.number("quantile_95") - layers.number("quantile_05")
+    null = layers.number("null_95") - layers.number("null_05")
+    ratio = float(np.median(wider / null))
+    spread = (
+        f"The bulk of EFAS is {number(ratio, digits=2)} times as wide as with permuted decoders "
+        f"(median over {several(layers.rows, 'layer')})."
+    )
+    if not beyond.sum():
+        return f"Nowhere beyond chance. {spread}"
+    most = int(beyond.argmax())
+    share = f"{int(beyond[most]):,} of {int(beyond.sum()):,}"
+    return f"Layer {int(layers.number('layer')[most])} holds the most, {share}. {spread}"

@@ -1,0 +1,133 @@
+"""The records of one run, read once and cleaned at the door: run.json, summary.json, tables/*."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.report.text import visible
+
+MOST_JSON = 32 * 2**20  # bytes; a larger record is not one of ours
+SENTENCE = 4000  # characters kept of a text in JSON; cells of tables keep fewer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table as columns: numbers as float64 with nan for null, text cleaned, lists as they are."""
+
+    name: str
+    columns: Mapping[str, Any]
+    rows: int
+
+    def number(self, column: str) -> np.ndarray:
+        """A column of numbers or truth values; null is nan."""
+        return np.asarray(self._column(column), dtype=np.float64)
+
+    def text(self, column: str) -> list[str]:
+        return ["" if cell is None else cell for cell in self._column(column)]
+
+    def lists(self, column: str) -> list[list[Any]]:
+        return [cell or [] for cell in self._column(column)]
+
+    def where(self, keep: Any) -> "Table":
+        """The rows that a mask or a list of row numbers keeps."""
+        index = np.arange(self.rows)[keep]
+        kept = {
+            name: cells[index] if isinstance(cells, np.ndarray) else [cells[i] for i in index]
+            for name, cells in self.columns.items()
+        }
+        return Table(name=self.name, columns=kept, rows=len(index))
+
+    def equal(self, column: str, value: str) -> "Table":
+        return self.where(np.array([cell == value for cell in self.text(column)], dtype=bool))
+
+    def _column(self, column: str) -> Any:
+        if column not in self.columns:
+            raise ArtifactRefused(
+                f"tables/{self.name}.parquet has no column {column!r}, only "
+                f"{', '.join(self.columns)}: rerun the study with this version"
+            )
+        return self.columns[column]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """What a study left behind."""
+
+    run: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+    def table(self, name: str) -> Table | None:
+        """The table, or None where it is absent or empty."""
+        found = self.tables.get(name)
+        return found if found and found.rows else None
+
+
+def read(run_dir: Path) -> Records:
+    """Read a run folder.
+
+    Raises:
+        BadInput: If the folder holds no run.
+        ArtifactRefused: If a record is damaged.
+    """
+    paths = sorted((run_dir / "tables").glob("*.parquet"))
+    return Records(
+        run=_json(run_dir / "run.json"),
+        summary=_json(run_dir / "summary.json"),
+        tables={path.stem: _table(path) for path in paths},
+    )
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise BadInput(
+            f"{path.parent} has no {path.name}: name a folder that a finished `energylens run` made"
+        )
+    if path.stat().st_size > MOST_JSON:
+        raise ArtifactRefused(
+            f"{path} is larger than {MOST_JSON >> 20} MB: it is no record of ours"
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactRefused(f"{path} is not valid JSON ({error}): rerun the study") from error
+    if not isinstance(record, dict):
+        raise ArtifactRefused(f"{path} holds a {type(record).__name__}, not an object")
+    return _clean(record, SENTENCE)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _table(path: Path) -> Table:
+    try:
+        read = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ArtifactRefused(f"{path} cannot be read as Parquet: rerun the study") from error
+    columns = {name: _cells(read.column(name)) for name in read.column_names}
+    return Table(name=path.stem, columns=columns, rows=read.num_rows)
+
+
+def _cells(column: Any) -> Any:
+    kind = column.type
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return column.cast(pa.float64()).to_numpy()
+    return _clean(column.to_pylist(), 120)
+
+
+def _clean(value: Any, most: int) -> Any:
+    if isinstance(value, str):
+        return visible(value, most=most)
+    if isinstance(value, list):
+        return [_clean(item, most) for item in value]
+    if isinstance(value, dict):
+        return {visible(key): _clean(item, most) for key, item in value.items()}
+    return value

@@ -1,0 +1,1 @@
+"""Frozen records of what was found; no disk, no model."""

@@ -1,0 +1,1 @@
+"""Executes studies; alone touches disks, clusters and trackers."""

@@ -1,0 +1,71 @@
+"""Files that are all there or not there at all, whatever happens while they are written."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from energylens.core.errors import NoRoom
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> str:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one step.
+
+    The file is flushed to the disk before it takes its name, and the folder after, so that a
+    reader sees the old file or the new one, never half of one, even after a power cut.
+
+    Returns:
+        SHA-256 of the file, in hex.
+
+    Raises:
+        NoRoom: If the disk is full; nothing is left behind and an old file stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        write(beside)
+        digest = sha256(beside)
+        _flush(beside)
+        os.replace(beside, path)
+    except Exception as error:
+        beside.unlink(missing_ok=True)
+        if _is_full(error):
+            raise NoRoom(
+                f"no room on the disk to write {path}: free some, then run the same command again"
+            ) from error
+        raise
+    _flush(path.parent)
+    return digest
+
+
+def write_bytes(path: Path, data: bytes) -> str:
+    """Write bytes atomically; see `write_atomic`."""
+    return write_atomic(path, lambda beside: beside.write_bytes(data))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left; the caller holds the folder's lock."""
+    for left in folder.rglob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_full(error: BaseException) -> bool:
+    # safetensors reports a full disk as text in an error class of its own.
+    return (isinstance(error, OSError) and error.errno in _FULL) or "os error 28" in str(error)

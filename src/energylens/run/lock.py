@@ -1,0 +1,32 @@
+"""One process at a time works in a run's folder."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from energylens.core.errors import BadInput
+
+
+@contextmanager
+def hold(run_dir: Path) -> Iterator[None]:
+    """Hold a run's folder; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        BadInput: If another process holds it.
+    """
+    with (run_dir / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise BadInput(
+                f"{run_dir} is in use by process {holder}: "
+                "wait for it, or choose another folder with --out"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

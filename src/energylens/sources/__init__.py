@@ -1,0 +1,1 @@
+"""Models and data: the only importer of transformers."""

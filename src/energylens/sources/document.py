@@ -1,0 +1,18 @@
+"""One document."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A text that is independent of the others.
+
+    Attributes:
+        name: What reports call it.
+        text: Its whole text.
+        kind: What sort of text: `speech`, `documentation`, `code`, or `text`.
+    """
+
+    name: str
+    text: str
+    kind: str

@@ -1,0 +1,1 @@
+"""One file per model family: a table of sites, keyed by `config.model_type`."""

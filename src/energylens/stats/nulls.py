@@ -1,0 +1,137 @@
+"""What a measurement is compared with: the same thing with the effect taken out."""
+
+import torch
+from jaxtyping import Bool, Float, Int, Num, Shaped
+from torch import Tensor
+
+from energylens.core.errors import BadInput, InsufficientData
+
+FEATURES_AT_ONCE = 256
+
+
+def enough_evidence(
+    n_active: Num[Tensor, " feature"],
+    n_units: Num[Tensor, " feature"],
+    *,
+    min_active: int = 30,
+    min_units: int = 5,
+) -> Bool[Tensor, " feature"]:
+    """Features that may be scored; the rest are undefined.
+
+    One active sample in n gives the same correlation whatever its size, so few say nothing.
+
+    Example:
+        >>> enough_evidence(torch.tensor([30, 29, 90]), torch.tensor([5, 9, 4]))
+        tensor([ True, False, False])
+
+    Args:
+        n_active: Samples in which the feature is active.
+        n_units: Units in which it is active at least once.
+    """
+    return (n_active >= min_active) & (n_units >= min_units)
+
+
+def random_unit_directions(
+    count: int, d: int, generator: torch.Generator, *, like: Float[Tensor, "..."]
+) -> Float[Tensor, "count d"]:
+    """Directions uniform on the sphere, in the dtype and on the device of `like`."""
+    drawn = torch.randn(count, d, generator=generator, device=generator.device, dtype=torch.float64)
+    return (drawn / torch.linalg.vector_norm(drawn, dim=1, keepdim=True)).to(like)
+
+
+def permute_rows(
+    matrix: Shaped[Tensor, "row ..."], generator: torch.Generator
+) -> Shaped[Tensor, "row ..."]:
+    """Rows handed out again so that none keeps its own (a uniform derangement).
+
+    Raises:
+        InsufficientData: If there are fewer than two rows.
+    """
+    if len(matrix) < 2:
+        raise InsufficientData(
+            f"no row may stay in place, which needs 2 rows, got {len(matrix)}: use a wider matrix"
+        )
+    own = torch.arange(len(matrix), device=generator.device)
+    order = own
+    while bool((order == own).any()):  # a permutation leaves no row with probability 1/e
+        order = _permutation(len(matrix), generator)
+    return matrix[order.to(matrix.device)]
+
+
+def unit_permutation(
+    values: Shaped[Tensor, "unit ..."], generator: torch.Generator
+) -> Shaped[Tensor, "unit ..."]:
+    """What was measured once per unit, handed to the units in random order."""
+    return values[_permutation(len(values), generator).to(values.device)]
+
+
+def thresholds_matched_in_rate(
+    projections: Float[Tensor, "sample feature"], rate: Float[Tensor, " feature"]
+) -> Float[Tensor, " feature"]:
+    """The threshold that as many samples exceed as fire at the wanted rate.
+
+    The share of `projections > threshold` is the rate rounded to whole samples (less where the
+    samples next to the threshold are equal).
+
+    Example:
+        >>> column = torch.tensor([[1.0], [4.0], [2.0], [3.0]])
+        >>> thresholds_matched_in_rate(column, torch.tensor([0.5])).item()
+        2.0
+
+    Raises:
+        BadInput: If a rate is outside 0 to 1.
+    """
+    if not bool(((rate >= 0) & (rate <= 1)).all()):
+        raise BadInput("a firing rate lies between 0 and 1, found one outside: divide by samples")
+    samples, features = projections.shape
+    above = (rate.double() * samples).round().long().to(projections.device)
+    thresholds = projections.new_full((features,), -torch.inf)
+    for start in range(0, features, FEATURES_AT_ONCE):  # a sort of all would hold indices of all
+        here = slice(start, start + FEATURES_AT_ONCE)
+        ranked = projections[:, here].sort(0, descending=True).values
+        k = above[here]
+        at = ranked.gather(0, k.clamp(max=samples - 1)[None])[0]
+        thresholds[here] = torch.where(k < samples, at, -torch.inf)
+    return thresholds
+
+
+def circular_shift(
+    values: Shaped[Tensor, "sample ..."],
+    unit_ids: Int[Tensor, " sample"],
+    generator: torch.Generator,
+) -> Shaped[Tensor, "sample ..."]:
+    """Turn the sequence of each unit by its own random number of places, never by none.
+
+    Keeps what lies within a unit and its order but breaks the alignment with anything else. A unit
+    of one sample stays as it is. Samples of a unit are taken in the order in which they stand.
+    """
+    order = unit_ids.argsort(stable=True)
+    _, unit, lengths = unit_ids[order].unique_consecutive(return_inverse=True, return_counts=True)
+    start = lengths.cumsum(0) - lengths
+    place = torch.arange(len(values), device=unit.device) - start[unit]
+    drawn = torch.rand(
+        len(lengths), generator=generator, device=generator.device, dtype=torch.float64
+    ).to(unit.device)
+    turn = 1 + (drawn * (lengths - 1)).long()
+    source = start[unit] + (place + turn[unit]) % lengths[unit]
+    shifted = torch.empty_like(values)
+    shifted[order] = values[order[source]]
+    return shifted
+
+
+def split_units(
+    units: int, generator: torch.Generator
+) -> tuple[Bool[Tensor, " unit"], Bool[Tensor, " unit"]]:
+    """Two random halves: choose on one, report on the other. The first is larger by at most one.
+
+    Raises:
+        InsufficientData: If there are fewer than two units.
+    """
+    if units < 2:
+        raise InsufficientData(f"two halves need 2 units, got {units}: use more documents")
+    first = _permutation(units, generator) < (units + 1) // 2
+    return first, ~first
+
+
+def _permutation(n: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+    return torch.randperm(n, generator=generator, device=generator.device)

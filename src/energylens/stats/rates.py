@@ -1,0 +1,62 @@
+"""Exact and near-exact intervals of rates and counts."""
+
+import torch
+from jaxtyping import Num
+from torch import Tensor
+
+from energylens.core.errors import BadInput
+from energylens.stats.interval import Interval, checked_level
+
+
+def wilson_interval(
+    successes: Num[Tensor, "*#shape"], n: Num[Tensor, "*#shape"], *, level: float = 0.95
+) -> Interval:
+    """Share of successes among n independent trials (Wilson 1927); nan where n is 0.
+
+    Example:
+        >>> interval = wilson_interval(torch.tensor(0), torch.tensor(10))
+        >>> [round(x.item(), 4) for x in (interval.low, interval.estimate, interval.high)]
+        [0.0, 0.0, 0.2775]
+
+    Raises:
+        BadInput: If a count is negative or there are more successes than trials.
+    """
+    successes, n = torch.broadcast_tensors(successes.double(), n.double())
+    if bool(((successes < 0) | (successes > n)).any()):
+        raise BadInput(
+            "a rate needs 0 ≤ successes ≤ trials, found a pair outside: check the arguments' order"
+        )
+    z2 = torch.special.ndtri(n.new_tensor((1 + checked_level(level)) / 2)).square()
+    rate = successes / n  # 0 / 0 is nan
+    middle = (successes + z2 / 2) / (n + z2)
+    half = (z2 * (rate * (1 - rate) * n + z2 / 4)).sqrt() / (n + z2)
+    # the closed form touches 0 and 1 only up to rounding
+    low = torch.where(successes == 0, rate, middle - half)
+    high = torch.where(successes == n, rate, middle + half)
+    return Interval(estimate=rate, low=low, high=high, level=level)
+
+
+def poisson_interval(count: Num[Tensor, "*shape"], *, level: float = 0.95) -> Interval:
+    """Expected count behind an observed one, exact (Garwood 1936).
+
+    Example:
+        >>> interval = poisson_interval(torch.tensor(0))
+        >>> interval.low.item(), round(interval.high.item(), 4)
+        (0.0, 3.6889)
+
+    Raises:
+        BadInput: If a count is negative.
+    """
+    from scipy.special import gammaincinv
+
+    count = count.double()
+    if bool((count < 0).any()):
+        raise BadInput(f"a count is not negative, got {count.min().item()}: check what was counted")
+    tail = (1 - checked_level(level)) / 2
+    seen = count.numpy(force=True)
+
+    def quantile(shape: object, share: float) -> Tensor:
+        return torch.as_tensor(gammaincinv(shape, share), dtype=count.dtype, device=count.device)
+
+    low = torch.where(count > 0, quantile(seen.clip(min=1e-300), tail), count)
+    return Interval(estimate=count, low=low, high=quantile(seen + 1, 1 - tail), level=level)

@@ -1,0 +1,66 @@
+"""Energy-lens: which sparse features drive a model up and down its energy landscape?"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from energylens.studies.study import Range, study
+
+
+@study(
+    name="energy-lens",
+    question="Which sparse features drive the model up and down its energy landscape?",
+    entry="energylens.studies.energy_lens.work:run",
+    example="energylens run energy-lens --model tiny --out runs/first",
+    subject="model",
+)
+@dataclass(frozen=True, kw_only=True)
+class EnergyLens:
+    """Train dictionaries, align their features with the energy, and prove it by intervening."""
+
+    model: str = "smollm2"
+    """The model: smollm2 or tiny (packaged), a hub id, a folder with safetensors, or a GGUF file."""
+
+    text: tuple[str, ...] = ()
+    """Files or folders of text (.txt, .md, .py, .jsonl, .parquet); default: speeches, docs, code."""
+
+    sites: tuple[str, ...] = ()
+    """Residual sites, such as blocks.3.resid_post; default: five over the depth."""
+
+    width: Annotated[int, Range(0, 1_048_576)] = 0
+    """Features of each dictionary; 0: eight per dimension, at most 4,096."""
+
+    k: Annotated[int, Range(0, 4096)] = 0
+    """Features active per token; 0: 32, or an eighth of the dimension where that is less."""
+
+    context: Annotated[int, Range(8, 8192)] = 128
+    """Tokens per window of text."""
+
+    train_tokens: Annotated[int, Range(1_000, 10**9)] = 25_600
+    """Tokens to train the dictionaries on."""
+
+    score_documents: Annotated[int, Range(10, 10**6)] = 160
+    """Held-out documents on which features are scored: one window each."""
+
+    proof_features: Annotated[int, Range(0, 1000)] = 16
+    """Features per site to intervene on."""
+
+    proof_contexts: Annotated[int, Range(2, 1000)] = 6
+    """Windows per intervened feature."""
+
+    draws: Annotated[int, Range(1_000, 10**6)] = 10_000
+    """Draws of the multiplier bootstrap behind max-T."""
+
+    random_weights: bool = True
+    """Run the whole scoring on a random-weight model too, as a control."""
+
+    memory_mb: Annotated[int, Range(200, 10**7)] = 1_500
+    """Memory for activations, in MB; the model's own weights come on top."""
+
+    threads: Annotated[int, Range(0, 1024)] = 0
+    """Threads of the numerics; 0: all cores."""
+
+    device: str = "cpu"
+    """Where to compute: cpu, cuda or cuda:1."""
+
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
+    """Seed of everything random."""

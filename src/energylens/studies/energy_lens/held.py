@@ -1,0 +1,68 @@
+"""Held-out text as one site sees it: windows, codes, forces, and for half B states and gradients."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from energylens.activations.batch import Batch
+from energylens.studies.energy_lens.scoring import HEADLINE, Piece, Scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """One site of half B: features are chosen on half A, so what is shown and measured is here.
+
+    Scored places are positions 1 to context − 2; `place` p is position p + 1.
+
+    Attributes:
+        window_document: Index into the run's document names.
+        force: Force on each active feature for the headline energy, nats per unit of activation.
+    """
+
+    ids: Int[Tensor, "window pos"]
+    window_document: Int[Tensor, " window"]
+    indices: Int[Tensor, "window place active"]
+    values: Float[Tensor, "window place active"]
+    states: Float[Tensor, "window pos d_model"]
+    gradients: Float[Tensor, "window pos d_model"]
+
+    def activation(self, feature: int) -> Float[Tensor, "window place"]:
+        """Activation of one feature at every scored place."""
+        return (self.values * (self.indices == feature)).sum(-1)
+
+    def force(self, direction: Float[Tensor, " d_model"]) -> Float[Tensor, "window place"]:
+        """Force along a direction at every scored place, active or not."""
+        return -(self.gradients[:, 1:-1] @ direction)
+
+    @property
+    def batch(self) -> Batch:
+        return Batch.full(self.ids, self.window_document)
+
+
+def held(scored: Scored, pieces: list[Piece], documents: list[Tensor], site: str) -> Held:
+    """Read half B (pieces of odd number) of one site back.
+
+    Args:
+        documents: For each piece, the run-wide document index of each of its windows.
+    """
+    odd = list(range(1, len(pieces), 2))
+    ids = torch.cat([pieces[i].ids for i in odd])
+    places = ids.shape[1] - 2
+
+    def read(name: str) -> Tensor:
+        return torch.cat([scored.pieces[i][f"{site}/{name}"] for i in odd])
+
+    indices = read("indices").long()
+    return Held(
+        ids=ids,
+        window_document=torch.cat([documents[i] for i in odd]),
+        indices=indices.view(len(ids), places, -1),
+        values=read("values").view(len(ids), places, -1),
+        states=read("states"),
+        gradients=read("gradients"),
+    )
+
+
+__all__ = ["HEADLINE", "Held", "held"]

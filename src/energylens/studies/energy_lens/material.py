@@ -1,0 +1,125 @@
+"""What a run reads: the model with certified sites, and the text cut into halves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from energylens.activations.certify import wrap
+from energylens.activations.subject import Subject
+from energylens.core.errors import BadInput, InsufficientData
+from energylens.core.ports import Store
+from energylens.core.sites import layer_of
+from energylens.features.train import TrainOptions
+from energylens.sources.model import load_model
+from energylens.sources.text import load_text
+from energylens.sources.windows import TokenWindows, tokenise
+from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.study import pin_inputs
+
+MIN_DOCUMENTS = 20
+WIDEST_BY_DEFAULT = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Everything read and decided before the first measurement.
+
+    Attributes:
+        held_out: Windows no dictionary is trained on, one a document.
+    """
+
+    subject: Subject
+    sites: tuple[str, ...]
+    train: TokenWindows
+    held_out: TokenWindows
+    corpus: str
+    dictionary: TrainOptions
+
+
+def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Material:
+    """Load, certify, tokenise; refuse what the statistics cannot carry.
+
+    Raises:
+        BadInput: For models, texts and sites that cannot be used, each in one sentence.
+    """
+    say(f"loading {options.model}")
+    loaded = load_model(options.model, device=_device(options.device))
+    if loaded.tokenizer is None:
+        raise BadInput(f"{loaded.name} has no tokenizer: put tokenizer.json beside its weights")
+    if options.context > loaded.context:
+        raise BadInput(
+            f"a context of {options.context} tokens was asked for and {loaded.name} reads at most"
+            f" {loaded.context}: lower --context"
+        )
+    corpus = load_text([Path(path) for path in options.text] or "default")
+    generator = torch.Generator().manual_seed(options.seed)
+    wanted = options.score_documents + -(-options.train_tokens // options.context)
+    windows = tokenise(
+        corpus, loaded.tokenizer, options.context, documents=wanted, generator=generator,
+        prepend_bos=False,
+    )  # fmt: skip
+    train, held_out = _halves(windows, options)
+    say("certifying sites")
+    subject = wrap(loaded)
+    sites = tuple(_sites(subject, options.sites))
+    pin_inputs(store, {
+        "model": {"name": loaded.name, "source": loaded.source, "sha256": loaded.sha256,
+                  "family": loaded.family.name if loaded.family else None},
+        "text": {"name": corpus.name, "sha256": corpus.sha256,
+                 "documents": int(held_out.document.unique().numel())},
+    })  # fmt: skip
+    return Material(
+        subject=subject, sites=sites, train=train, held_out=held_out, corpus=corpus.name,
+        dictionary=_train_options(options, loaded.d_model or 0),
+    )  # fmt: skip
+
+
+def _device(name: str) -> str:
+    kind = name.split(":")[0]
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"device {name!r} was asked for and this machine has no CUDA: use cpu")
+    if kind not in ("cpu", "cuda", "mps"):
+        raise BadInput(f"no device {name!r}: there is cpu, cuda, cuda:1 and so on, and mps")
+    return name
+
+
+def _halves(windows: TokenWindows, options: EnergyLens) -> tuple[TokenWindows, TokenWindows]:
+    generator = torch.Generator().manual_seed(options.seed + 1)
+    documents = int(windows.document.unique().numel())
+    share = options.score_documents / (
+        options.score_documents + options.train_tokens / options.context
+    )
+    held_out, train = windows.split(share, generator)
+    if min(len(held_out.document.unique()), len(train.document.unique())) < MIN_DOCUMENTS:
+        raise InsufficientData(
+            f"the statistics need {2 * MIN_DOCUMENTS} documents of at least {options.context}"
+            f" tokens and found {documents}: give more text or lower --context"
+        )
+    return train, held_out
+
+
+def _sites(subject: Subject, asked: tuple[str, ...]) -> list[str]:
+    if asked:
+        sites = [name for pattern in asked for name in subject.expand(pattern)]
+        for site in sites:
+            subject.port(site)
+            if site.split(".", 2)[-1] not in ("resid_post", "resid_pre"):
+                raise BadInput(
+                    f"energy-lens reads residual streams, blocks.i.resid_post or"
+                    f" blocks.i.resid_pre, not {site!r}"
+                )
+        return sorted(dict.fromkeys(sites), key=lambda s: (layer_of(s) or 0, s.endswith("post")))
+    layers = subject.n_layers
+    if layers <= 5:
+        return ["blocks.0.resid_pre", *(f"blocks.{i}.resid_post" for i in range(layers))][:5]
+    return [f"blocks.{int((i + 0.5) * layers / 5)}.resid_post" for i in range(5)]
+
+
+def _train_options(options: EnergyLens, d_model: int) -> TrainOptions:
+    width = options.width or min(WIDEST_BY_DEFAULT, 8 * d_model)
+    k = options.k or min(32, max(1, d_model // 8))
+    if k > width:
+        raise BadInput(f"--k {k} active features of --width {width} were asked for: k must be less")
+    return TrainOptions(width=width, k=k)

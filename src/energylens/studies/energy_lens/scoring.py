@@ -1,0 +1,300 @@
+"""The one pass over held-out text that serves every site, energy and control.
+
+For each piece of the text: states and exact gradients at all sites from one forward and one
+backward pass, the two lens energies, sparse codes, and the sums that alignments are made of. A
+piece is saved when it is done, so a killed run loses at most one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from energylens.activations.batch import Batch
+from energylens.activations.stream import batches, rows_per_batch
+from energylens.activations.subject import Subject
+from energylens.core.ports import Progress, Store
+from energylens.energy.alignment import (
+    ActivationSums,
+    Alignment,
+    ForceSums,
+    active_forces,
+    energy_feature_alignment,
+    join,
+)
+from energylens.energy.energies.downstream import downstream_gradients
+from energylens.energy.lens_gradients import LensEnergies, lens_energies
+from energylens.features.dictionary import Dictionary
+
+HEADLINE = "downstream"
+LENS = ("surprisal", "free_energy")
+PERMUTED = "permuted decoder"
+OTHER = "activations of another document"
+RANDOM = "matched random directions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomDirections:
+    """Unit directions that fire as often as the dictionary's features do.
+
+    Attributes:
+        rows: Unit directions, encoder and decoder at once.
+        thresholds: Projection above which a direction counts as active.
+    """
+
+    rows: Float[Tensor, "direction d_model"]
+    thresholds: Float[Tensor, " direction"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What one site is scored with."""
+
+    dictionary: Dictionary
+    permuted: Float[Tensor, "feature d_model"]
+    random: RandomDirections
+    mean_state: Float[Tensor, " d_model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A share of the held-out windows; no document has windows in two pieces.
+
+    Attributes:
+        unit: Which of the piece's documents each window is from, counted from 0.
+    """
+
+    name: str
+    ids: Int[Tensor, "window pos"]
+    unit: Int[Tensor, " window"]
+
+    @property
+    def n_units(self) -> int:
+        return int(self.unit.max()) + 1
+
+
+def pieces_of(
+    ids: Int[Tensor, "window pos"], document: Int[Tensor, " window"], *, model: str, size: int
+) -> list[Piece]:
+    """Pieces of about `size` documents, an even number of them: even and odd are the halves."""
+    documents = document.unique()
+    count = max(2, 2 * round(len(documents) / size / 2))
+    pieces = []
+    for number, members in enumerate(torch.tensor_split(documents, count)):
+        here = torch.isin(document, members).nonzero()[:, 0]
+        unit = torch.searchsorted(members, document[here])
+        # Windows of one document apart from each other, so that neighbours are of two documents.
+        within = torch.stack([(unit[:i] == u).sum() for i, u in enumerate(unit)])
+        order = torch.argsort(within, stable=True)
+        name = f"score.{model}.{number}"
+        pieces.append(Piece(name=name, ids=ids[here][order], unit=unit[order]))
+    return pieces
+
+
+def score_piece(
+    subject: Subject,
+    benches: Mapping[str, Bench],
+    piece: Piece,
+    store: Store,
+    *,
+    lens: bool,
+    keep: bool,
+    budget_mb: float,
+    progress: Progress,
+) -> None:
+    """Score one piece and save it; `lens` adds the lens energies, `keep` codes and states."""
+    if store.done(piece.name):
+        return
+    tally = _Tally(benches, n_units=piece.n_units, lens=lens, keep=keep)
+    rows = min(8, rows_per_batch(subject, piece.ids.shape[1], len(benches), budget_mb=budget_mb,
+                                 grad=True))  # fmt: skip
+    device = str(next(subject.module.parameters()).device)
+    with progress.task(piece.name, piece.ids.numel(), "tokens") as advance:
+        for batch in batches(piece.ids, piece.unit, rows, device=device):
+            states, gradients, surprisal = downstream_gradients(subject, batch, list(benches))
+            tally.loss(batch, surprisal)
+            for site in benches:
+                tally.site(subject, site, batch, states[site], gradients[site])
+            advance(batch.ids.numel())
+    store.save(piece.name, tensors={piece.name: tally.tensors()}, scratch=True)
+
+
+class _Tally:
+    """Running sums of one piece, by site; units are the piece's documents."""
+
+    def __init__(
+        self, benches: Mapping[str, Bench], *, n_units: int, lens: bool, keep: bool
+    ) -> None:
+        self.benches, self.n_units, self.lens, self.keep = benches, n_units, lens, keep
+        self.sums: dict[str, ActivationSums | ForceSums] = {}
+        self.lists: dict[str, list[Tensor]] = {}
+
+    def loss(self, batch: Batch, surprisal: Tensor) -> None:
+        self._append("loss", surprisal)
+        self._append("unit", batch.document)
+
+    def site(
+        self, subject: Subject, site: str, batch: Batch, states: Tensor, gradients: Tensor
+    ) -> None:
+        bench, scored = self.benches[site], batch.scored
+        unit = batch.document[:, None].expand_as(scored)[scored]
+        rows, gradient = states[scored], gradients[scored]
+        code = bench.dictionary.encode(rows)
+        self._reconstruction(site, bench.dictionary, rows, code.indices, code.values, unit)
+        self._activation(f"{site}/features", code.indices, code.values, unit, code.width)
+        directions = bench.dictionary.W_dec
+        by_energy = {HEADLINE: gradient}
+        if self.lens:
+            energies = lens_energies(
+                rows, batch.next_ids[scored], subject.final_norm, subject.unembed
+            )
+            by_energy |= {"surprisal": energies.surprisal_gradient,
+                          "free_energy": energies.free_energy_gradient}  # fmt: skip
+            self._lens_means(site, energies, unit)
+        forces = {
+            energy: self._force(f"{site}/{energy}", code.indices, code.values, g, directions, unit)
+            for energy, g in by_energy.items()
+        }
+        self._force(f"{site}/{PERMUTED}", code.indices, code.values, gradient, bench.permuted, unit)
+        self._other_document(site, batch, code.indices, code.values, gradients, directions, unit)
+        self._random_directions(site, bench.random, rows, gradient, unit)
+        norms = states.norm(dim=-1)
+        self._append(f"{site}/norms", norms)
+        if self.keep:
+            self._append(f"{site}/indices", code.indices.int())
+            self._append(f"{site}/values", code.values)
+            for energy, force in forces.items():
+                self._append(f"{site}/force/{energy}", force)
+            self._append(f"{site}/states", states)
+            self._append(f"{site}/gradients", gradients)
+
+    def _activation(
+        self, name: str, indices: Tensor, values: Tensor, unit: Tensor, width: int
+    ) -> None:
+        if name not in self.sums:
+            self.sums[name] = ActivationSums.zeros(
+                width=width, n_units=self.n_units, device=values.device
+            )
+        sums = self.sums[name]
+        assert isinstance(sums, ActivationSums)
+        sums.add_(indices, values, unit)
+
+    def _force(
+        self,
+        name: str,
+        indices: Tensor,
+        values: Tensor,
+        gradient: Tensor,
+        directions: Tensor,
+        unit: Tensor,
+        force: Tensor | None = None,
+    ) -> Tensor:
+        if name not in self.sums:
+            self.sums[name] = ForceSums.zeros(
+                width=len(directions), d_model=gradient.shape[1], n_units=self.n_units,
+                device=gradient.device,
+            )  # fmt: skip
+        if force is None:
+            force = active_forces(indices, gradient, directions)
+        sums = self.sums[name]
+        assert isinstance(sums, ForceSums)
+        sums.add_(indices, values, gradient, force, unit)
+        return force
+
+    def _other_document(
+        self,
+        site: str,
+        batch: Batch,
+        indices: Tensor,
+        values: Tensor,
+        gradients: Tensor,
+        directions: Tensor,
+        unit: Tensor,
+    ) -> None:
+        """Each window's activations beside the next window's gradients: nothing to be found.
+
+        Positions stay what they are; a neighbour from the same document is left out.
+        """
+        name, scored = f"{site}/{OTHER}", batch.scored
+        foreign = gradients.roll(-1, dims=0)[scored]
+        apart = (batch.document.roll(-1) != batch.document)[:, None].expand_as(scored)[scored]
+        indices, values, unit = indices[apart], values[apart], unit[apart]
+        self._activation(f"{name}/features", indices, values, unit, len(directions))
+        self._force(name, indices, values, foreign[apart], directions, unit)
+
+    def _random_directions(
+        self, site: str, random: RandomDirections, rows: Tensor, gradient: Tensor, unit: Tensor
+    ) -> None:
+        values = (rows @ random.rows.T - random.thresholds).relu_()
+        every = torch.arange(len(random.rows), device=rows.device).expand(len(rows), -1)
+        name = f"{site}/{RANDOM}"
+        self._activation(f"{name}/features", every, values, unit, len(random.rows))
+        force = -(gradient @ random.rows.T)
+        self._force(name, every, values, gradient, random.rows, unit, force)
+
+    def _reconstruction(
+        self, site: str, dictionary: Dictionary, rows: Tensor, indices: Tensor, values: Tensor,
+        unit: Tensor,
+    ) -> None:  # fmt: skip
+        from energylens.features.code import SparseCode
+
+        code = SparseCode(indices=indices, values=values, width=len(dictionary.W_dec))
+        residual = (rows - dictionary.decode(code)).double().square().sum(1)
+        wide = rows.double()
+        self._add(f"{site}/residual", residual, unit)
+        self._add(f"{site}/square", wide.square().sum(1), unit)
+        self._add(f"{site}/sum", wide, unit)
+
+    def _lens_means(self, site: str, energies: LensEnergies, unit: Tensor) -> None:
+        self._add(f"{site}/mean/surprisal", energies.surprisal.double(), unit)
+        self._add(f"{site}/mean/free_energy", energies.free_energy.double(), unit)
+
+    def _add(self, name: str, values: Tensor, unit: Tensor) -> None:
+        if name not in self.lists:
+            self.lists[name] = [values.new_zeros(self.n_units, *values.shape[1:])]
+        self.lists[name][0].index_add_(0, unit, values)
+
+    def _append(self, name: str, values: Tensor) -> None:
+        self.lists.setdefault(name, []).append(values)
+
+    def tensors(self) -> dict[str, Tensor]:
+        flat = {name: torch.cat(parts).cpu() for name, parts in self.lists.items()}
+        for name, sums in self.sums.items():
+            flat |= {f"{name}/{field}": value.cpu() for field, value in asdict(sums).items()}
+        return flat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Pieces of one model's pass, read back; pieces of even number are half A, odd are half B."""
+
+    pieces: Sequence[Mapping[str, Tensor]]
+
+    def alignment(
+        self, name: str, directions: Tensor, *, features: str = "", half: int | None = None
+    ) -> Alignment:
+        """EFAS of one (site, energy or control), over all documents or one half of them."""
+        site = name.split("/")[0]
+        chosen = [p for i, p in enumerate(self.pieces) if half is None or i % 2 == half]
+        activation = join([_read(ActivationSums, p, features or f"{site}/features")
+                           for p in chosen])  # fmt: skip
+        force = join([_read(ForceSums, p, name) for p in chosen])
+        return energy_feature_alignment(activation, force, directions.double().cpu())
+
+    def all(self, name: str) -> Tensor:
+        return torch.cat([piece[name] for piece in self.pieces])
+
+    def half_of_units(self) -> Int[Tensor, " unit"]:
+        """0 or 1 for each document: which half it belongs to."""
+        return torch.cat([
+            torch.full((int(piece["unit"].max()) + 1,), number % 2)
+            for number, piece in enumerate(self.pieces)
+        ])  # fmt: skip
+
+
+def _read(
+    kind: type[ActivationSums] | type[ForceSums], piece: Mapping[str, Tensor], name: str
+) -> ActivationSums | ForceSums:
+    return kind(**{field: piece[f"{name}/{field}"] for field in kind.__dataclass_fields__})
