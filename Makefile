@@ -46,7 +46,7 @@ bench: $(DONE)/dev $(DONE)/smollm2 ## run the benchmarks; results in benchmarks/
 
 docs: $(DONE)/docs ## write the measure pages and build the site into site/
 	@$(BIN)/python tools/measure_pages.py
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 
 lock: ## pin the requirements again (needs uv; ARGS=--upgrade for newer versions)
@@ -59,8 +59,9 @@ clean: ## remove .venv, caches and the built site (runs/ stays)
 # ---- set-up: one mark for each finished step, made again when its file of pins changes ----
 
 $(DONE)/venv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "energylens needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
+	  found=$$($(PYTHON) --version 2> /dev/null | head -n 1); \
+	  echo "energylens needs Python 3.11 or newer, and $(PYTHON) is $${found:-not there}:" \
 	       "install one and name it, as in 'make demo PYTHON=python3.12'" >&2; exit 2; }
 	@echo "setting up $(VENV) (once; a few minutes, most of it torch)"
 	@$(PYTHON) -m venv --clear "$(VENV)"

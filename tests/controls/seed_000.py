@@ -1,8 +1,9 @@
 """The simulation behind the first report on energy and features: nothing in it is aligned.
 
-Five texts of 10 to 19 tokens, 2,048 features of which about 8 fire on a token, drawn from the pool
-of the token's kind; an energy that is a sum of random numbers over differences of positions. Read
-as correlations within a text this noise gives mean |EFAS| .38, 95th percentile .7, maximum .86.
+Five texts of 10 to 19 tokens, 2,048 features of which 8 fire on a token, drawn from the pool of the
+token's kind; an energy of random numbers weighted by differences of positions. Read as correlations
+within a text, as the report read it, this noise gives mean |EFAS| .38, 95th percentile .7 and
+maximum .86 (reported: .3775, .7388, .8559).
 """
 
 from dataclasses import dataclass
@@ -55,23 +56,25 @@ def evidence(texts: list[Text]) -> tuple[Tensor, Tensor]:
 
 
 def _text(generator: torch.Generator) -> Text:
+    """Runs of 2 to 4 tokens of one kind, each run with its own few features."""
     tokens = int(torch.randint(10, 20, (1,), generator=generator))
     activation = torch.zeros(tokens, FEATURES, dtype=torch.float64)
-    kind = torch.multinomial(
-        torch.tensor([share for *_, share in POOLS]), tokens, replacement=True, generator=generator
-    )
-    for token, (first, last, _) in enumerate(POOLS[k] for k in kind.tolist()):
+    shares = torch.tensor([share for *_, share in POOLS])
+    token = 0
+    while token < tokens:
+        first, last, _ = POOLS[int(torch.multinomial(shares, 1, generator=generator))]
         popularity = 1 / torch.arange(1.0, last - first + 1)  # a few features fire often
         chosen = first + torch.multinomial(popularity, ACTIVE, generator=generator)
-        size = torch.rand(ACTIVE, generator=generator, dtype=torch.float64)
-        activation[token, chosen] = 0.5 + size
+        length = int(torch.randint(2, 5, (1,), generator=generator))
+        run = activation[token : token + length]
+        run[:, chosen] = 0.5 + torch.rand(len(run), ACTIVE, generator=generator).double()
+        token += length
     return Text(activation=activation, force=_force(tokens, generator))
 
 
 def _force(tokens: int, generator: torch.Generator) -> Tensor:
-    """−dE/dposition of an energy Σ_j weight(i − j) · random number."""
-    place = torch.arange(tokens, dtype=torch.float64)
-    weight = torch.exp(-(place[:, None] - place[None]).abs())
-    noise = torch.randn(tokens, tokens, generator=generator, dtype=torch.float64)
-    energy = (weight * noise).sum(1)
+    """−dE/dposition of an energy Σ_j exp(−|i − j| / 2) · random number of j."""
+    place = torch.arange(tokens).double()
+    weight = torch.exp(-(place[:, None] - place[None]).abs() / 2)
+    energy = weight @ torch.randn(tokens, generator=generator).double()
     return -torch.gradient(energy)[0]

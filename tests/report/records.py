@@ -35,11 +35,12 @@ HOSTILE: tuple[str, ...] = (
     "e\u0301\u0316\u0317\u0318\u0319" * 8,
     "</style><style>body{display:none}</style>",
 )
-WORDS = (
+SPEECH = (
     " the fiscal year ending June 30 , the expenditures were estimated at dollars and a surplus of "
     "revenue for Congress to act upon . I recommend that the law be amended so that peace and "
     "commerce with all nations may continue ; return self . model ( x ) def forward None import"
-).split(" ")
+)
+WORDS = SPEECH.split(" ")
 LAYERS = (5, 15, 25)
 
 
@@ -206,7 +207,7 @@ def effect_rows(random: np.random.Generator, row: dict[str, Any]) -> list[dict[s
 def calibration_row(layer: int) -> dict[str, Any]:
     return {
         "site": site(layer), "layer": layer, "slope": 0.95, "slope_low": 0.82, "slope_high": 1.1,
-        "correlation": 0.84, "correlation_low": 0.69, "correlation_high": 0.92,
+        "correlation": 0.8 + layer / 250, "correlation_low": 0.65, "correlation_high": 0.95,
         "n_features": 6, "n_documents": 40, "null_correlation_mean": 0.01,
         "null_correlation_sd": 0.11,
     }  # fmt: skip
@@ -271,7 +272,9 @@ def layer_row(features: list[dict[str, Any]], layer: int) -> dict[str, Any]:
     rows = [r for r in features if r["layer"] == layer and r["status"] == "scored"]
     efas = np.array([r["efas"] for r in rows])
     top = max(rows, key=lambda r: abs(r["efas"]))
-    quantiles = {f"quantile_{q:02d}": float(np.quantile(efas, q / 100)) for q in (5, 25, 50, 75, 95)}
+    quantiles = {
+        f"quantile_{q:02d}": float(np.quantile(efas, q / 100)) for q in (5, 25, 50, 75, 95)
+    }
     return {
         "site": site(layer), "layer": layer, "energy": "downstream", "scored": len(rows),
         "undefined": sum(r["layer"] == layer for r in features) - len(rows),
@@ -332,8 +335,9 @@ def summary_record(features: list[dict[str, Any]]) -> dict[str, Any]:
         "figures": {
             "features_beyond_chance.downstream": found,
             "efas_max.downstream": estimate(
-                abs(top["efas"]), "correlation", low=top["low"], high=top["high"], null_mean=0.0,
-                null_sd=0.018, p=0.0001, n=40, n_unit="documents", label="Largest |EFAS|",
+                abs(top["efas"]), "correlation", low=abs(top["efas"]) - 0.03,
+                high=abs(top["efas"]) + 0.03, null_mean=0.058,
+                null_sd=0.007, p=0.0001, n=40, n_unit="documents", label="Largest |EFAS|",
                 note=f"L{top['layer']}·{top['feature']}"),
             "calibration_correlation": estimate(
                 0.84, "correlation", low=0.69, high=0.92, null_mean=0.01, null_sd=0.11, n=18,

@@ -30,9 +30,7 @@ class SparseCode:
         matrix = self.values.new_zeros(len(self.values), self.width)
         return matrix.scatter_add(1, self.indices, self.values)
 
-    def columns(
-        self, features: Int64[Tensor, "chosen"]
-    ) -> Float[Tensor, "sample chosen"]:
+    def columns(self, features: Int64[Tensor, "chosen"]) -> Float[Tensor, "sample chosen"]:
         """Activations of a few distinct features on every row, in the order asked for."""
         place = torch.full((self.width,), -1, device=features.device)
         place[features] = torch.arange(len(features), device=features.device)

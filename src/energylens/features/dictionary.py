@@ -93,9 +93,7 @@ class Dictionary:
     ) -> "Dictionary":
         """The same dictionary on another device or in another floating type."""
         names = ("W_enc", "b_enc", "W_dec", "b_dec")
-        return replace(
-            self, **{n: getattr(self, n).to(device=device, dtype=dtype) for n in names}
-        )
+        return replace(self, **{n: getattr(self, n).to(device=device, dtype=dtype) for n in names})
 
     def _check(self, rows: Tensor) -> None:
         if rows.shape[1] != self.d_in or rows.dtype != self.W_enc.dtype:

@@ -145,17 +145,16 @@ class ReconstructionStats:
             BadInput: If the code has another width, or a unit is out of range.
         """
         self._check(code, unit)
-        if self._sum is None or self._origin is None:
-            self._settle(rows)
+        origin, sums = self._settle(rows)
         if unit is None:
             unit = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-        shifted = rows.double() - self._origin
+        shifted = rows.double() - origin
         residual = (rows.double() - reconstruction.double()).square().sum(dim=1)
         self._counts += code.column_counts()
         self._samples += torch.bincount(unit, minlength=len(self._samples))
         self._residual.index_add_(0, unit, residual)
         self._square.index_add_(0, unit, shifted.square().sum(dim=1))
-        self._sum.index_add_(0, unit, shifted)
+        sums.index_add_(0, unit, shifted)
 
     def result(self) -> Reconstruction:
         """The measures of all rows so far.
@@ -178,14 +177,17 @@ class ReconstructionStats:
             samples=self._samples.clone(),
         )
 
-    def _settle(self, rows: Tensor) -> None:
+    def _settle(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Take the device of the first batch, and its mean as origin: squares stay small."""
+        if self._origin is not None and self._sum is not None:
+            return self._origin, self._sum
         for name in ("_counts", "_samples", "_residual", "_square"):
             setattr(self, name, getattr(self, name).to(rows.device))
-        self._origin = rows.double().mean(dim=0) if len(rows) else rows.new_zeros(rows.shape[1])
+        self._origin = rows.double().sum(dim=0) / max(1, len(rows))
         self._sum = torch.zeros(
             len(self._samples), rows.shape[1], dtype=torch.float64, device=rows.device
         )
+        return self._origin, self._sum
 
     def _check(self, code: SparseCode, unit: Tensor | None) -> None:
         if code.width != len(self._counts):

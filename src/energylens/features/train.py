@@ -32,7 +32,7 @@ class TrainOptions:
     """Number of features."""
     k: int = 32
     """Most active features a row."""
-    epochs: float = 8.0
+    epochs: int = 8
     """Passes over the rows."""
     batch: int = 1024
     """Rows a step; all of them where there are fewer."""
@@ -54,13 +54,12 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.k <= self.width:
             raise BadInput(f"k = {self.k} of width {self.width} asked for: k lies in 1 … width")
-        positive = {"epochs": self.epochs, "batch": self.batch, "massive": self.massive,
-                    "dead_after_tokens": self.dead_after_tokens, "lr": self.learning_rate()}  # fmt: skip
-        for name, value in positive.items():
-            if not 0 < value < math.inf:
+        for name in ("epochs", "batch", "lr", "massive", "dead_after_tokens"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
                 raise BadInput(f"{name} = {value} asked for: it must be finite and above 0")
-        shares = {"warmup": self.warmup, "decay": self.decay}
-        for name, value in shares.items():
+        for name in ("warmup", "decay"):
+            value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise BadInput(f"{name} = {value} asked for: it is a share of the steps, 0 … 1")
         if self.aux_k < 0 or not 0 <= self.aux_weight < math.inf:
@@ -244,16 +243,18 @@ def _initial(
 def _endless(count: int, size: int, generator: torch.Generator) -> Iterator[Int64[Tensor, "size"]]:
     """Row numbers, `size` at a time: one permutation after the other, nothing left over."""
     order = torch.empty(count, dtype=torch.int64, device=generator.device)
-    queue = order[:0]
+    start = count
     while True:
-        parts = [queue[:size]]
-        missing = size - len(parts[0])
-        queue = queue[size:]
-        while missing:
-            torch.randperm(count, generator=generator, out=order)
-            parts.append(order[:missing].clone())
-            queue, missing = order[missing:], missing - len(parts[-1])
-        yield torch.cat(parts)
+        numbers = torch.empty(size, dtype=torch.int64, device=generator.device)
+        filled = 0
+        while filled < size:
+            if start == count:
+                torch.randperm(count, generator=generator, out=order)
+                start = 0
+            taken = min(size - filled, count - start)
+            numbers[filled : filled + taken] = order[start : start + taken]
+            filled, start = filled + taken, start + taken
+        yield numbers
 
 
 def _batches(

@@ -62,9 +62,9 @@ def zero(axes: Axes, *, across: bool = False, up: bool = False) -> None:
         axes.axhline(0, color=LIGHT["dot"], linewidth=0.8, zorder=1)
 
 
-def layers_across(axes: Axes, layers: Sequence[float]) -> None:
+def layers_across(axes: Axes, layers: np.ndarray) -> None:
     """Layers as ticks, with room at both ends."""
-    ticks = sorted(set(layers))
+    ticks = sorted(set(layers.tolist()))
     gap = min(np.diff(ticks), default=1.0)
     axes.set_xticks(ticks)
     axes.set_xlim(ticks[0] - 0.7 * gap, ticks[-1] + 0.7 * gap)
@@ -80,12 +80,10 @@ class Label:
     color: str = LIGHT["ink"]
 
 
-def place(
-    axes: Axes, labels: Sequence[Label], *, around: np.ndarray, gap: float = 7
-) -> int:  # fmt: skip
+def place(axes: Axes, labels: Sequence[Label], *, around: np.ndarray, gap: float = 7) -> int:
     """Write labels beside their points, first come first served; returns how many found room.
 
-    A label that would cover another label or a point, or leave the axes, on both sides is left
+    A label that would cover another label or a point, or leave the axes, on every side is left
     out: the point is still there, and the table has its name.
 
     Args:
@@ -99,21 +97,23 @@ def place(
         Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axes.transData.transform(around)
     ]
     for label in labels:
-        for side in ("right", "left"):
-            text = _beside(axes, label, side, gap)
+        for away in ((gap, 0), (-gap, 0), (0, gap), (0, -gap)):
+            text = _beside(axes, label, away)
             box = text.get_window_extent()
             free = not any(box.overlaps(other) for other in taken)
-            if free and room.x0 <= box.x0 and box.x1 <= room.x1:
+            if free and room.x0 <= box.x0 and box.x1 <= room.x1 and box.y1 <= room.y1:
                 taken.append(box)
                 break
             text.remove()
     return len(taken) - len(around)
 
 
-def _beside(axes: Axes, label: Label, side: str, gap: float) -> Any:
-    right = side == "right"
-    return axes.annotate(
-        label.text, (label.x, label.y), xytext=(gap if right else -gap, 0),
-        textcoords="offset points", ha="left" if right else "right", va="center", fontsize=11,
-        color=label.color, zorder=6,
+def _beside(axes: Axes, label: Label, away: tuple[float, float]) -> Any:
+    across, up = away
+    text = axes.annotate(
+        label.text, (label.x, label.y), xytext=away, textcoords="offset points", fontsize=11,
+        ha="left" if across > 0 else "right" if across < 0 else "center",
+        va="bottom" if up > 0 else "top" if up < 0 else "center", color=label.color, zorder=6,
     )  # fmt: skip
+    text.set_in_layout(False)
+    return text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,7 @@ DPI = 300
 POINTS_PER_INCH = 72  # matplotlib's SVG unit: a drawing 480 wide has a view box 480 wide
 
 Axes = Any  # matplotlib is imported only where it draws
+Cells: TypeAlias = Sequence[Any] | np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Column:
 
     name: str
     label: str
-    cells: Sequence[Any]
+    cells: Cells
     signed: bool = False
 
 
@@ -33,9 +34,9 @@ class Column:
 class Marks:
     """Points of a drawing that answer to the pointer, in data coordinates."""
 
-    x: Sequence[float]
-    y: Sequence[float]
-    rows: Sequence[int]
+    x: Cells
+    y: Cells
+    rows: Cells
     """The row of the figure's columns that each point shows."""
 
 
@@ -46,8 +47,9 @@ class Panel:
     draw: Callable[[Axes], Marks | None]
     label: str
     """What the drawing shows, for those who cannot see it."""
-    width: int = 500
-    height: int = 340
+    # Drawn narrower than shown on a desk, so that letters stay legible on a phone.
+    width: int = 440
+    height: int = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class Figure:
 
     name: str
     question: str
+    short: str
+    """One word for the page's contents."""
     answer: str
     notes: Sequence[str]
     """Small type under the drawing: n, unit, null."""
@@ -131,7 +135,7 @@ def _style(name: str) -> Iterator[None]:
         yield
 
 
-def _canvas(width: float, height: float) -> Any:
+def _canvas(width: int, height: int) -> Any:
     from matplotlib.figure import Figure as Canvas
 
     size = (width / POINTS_PER_INCH, height / POINTS_PER_INCH)

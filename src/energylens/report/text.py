@@ -1,4 +1,4 @@
-"""Text from models and files, made safe to look at: nothing unseen, nothing that reorders a line."""
+"""Text from models and files, made safe to look at: nothing unseen, nothing that turns a line."""
 
 import unicodedata
 

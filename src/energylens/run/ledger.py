@@ -28,9 +28,14 @@ def read_run(run_dir: Path) -> dict[str, Any] | None:
     path = run_dir / "run.json"
     if not path.is_file():
         return None
-    record = decode(path.read_bytes(), str(path))
+    try:
+        record = decode(path.read_bytes(), str(path))
+    except ArtifactRefused as error:
+        raise ArtifactRefused(f"{error}; choose another folder with --out") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA or "study" not in record:
-        raise ArtifactRefused(f"{path} does not follow schema {SCHEMA}: choose another --out")
+        raise ArtifactRefused(
+            f"{path} does not follow schema {SCHEMA}: choose another folder with --out"
+        )
     return record
 
 

@@ -26,6 +26,11 @@ def hold(run_dir: Path) -> Iterator[None]:
                 f"{run_dir} is in use by process {holder}: "
                 "wait for it, or choose another folder with --out"
             ) from None
+        except OSError as error:
+            raise BadInput(
+                f"the disk of {run_dir} cannot lock files ({error.strerror}): "
+                "choose a folder on another one with --out"
+            ) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -1,20 +1,25 @@
 """Fetch a model from the Hugging Face hub: a few named files, never code or pickles."""
 
 import os
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.sources.quiet import quiet
 
 # Seconds to wait for the hub's answer before saying that it cannot be reached.
 ANSWER_WITHIN = 8.0
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
 )  # fmt: skip
-_SIDE_FILES = {
+_SIDE_FILES = (
     "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "merges.txt", "model.safetensors.index.json", *TOKENIZER_FILES,
-}  # fmt: skip
+)  # fmt: skip
+# Other formats in folders of their own; and Mistral's second copy of the same weights.
+_LEFT_THERE = ["*/*", "consolidated*"]
 
 
 def fetch(repository: str, *, revision: str | None, offline: bool | None) -> tuple[Path, str]:
@@ -33,21 +38,29 @@ def fetch(repository: str, *, revision: str | None, offline: bool | None) -> tup
         ArtifactRefused: If the model has no safetensors.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        HFValidationError,
+        HTTPError,
+        LocalEntryNotFoundError,
+    )
 
     switched_off = _switched_off() if offline is None else offline
-    reason = "the hub is switched off"
+    reason: str = "the hub is switched off"
+    local = True
     try:
         if not switched_off:
-            found = _ask(repository, revision)
-            if not isinstance(found, str):
-                folder = snapshot_download(
-                    repository, revision=found.sha, allow_patterns=_wanted(repository, found),
-                    etag_timeout=ANSWER_WITHIN,
-                )  # fmt: skip
-                return Path(folder), str(found.sha)
-            reason = found
-        folder = snapshot_download(repository, revision=revision, local_files_only=True)
+            answer = _ask(repository, revision)
+            if local := isinstance(answer, str):
+                reason = answer
+            else:
+                _require_safetensors(repository, answer)
+        # A person at a terminal is shown how far the download has come.
+        with nullcontext() if sys.stderr.isatty() else quiet():
+            snapshot = snapshot_download(
+                repository, revision=revision, local_files_only=local,
+                allow_patterns=["*.safetensors", *_SIDE_FILES], ignore_patterns=_LEFT_THERE,
+                etag_timeout=ANSWER_WITHIN,
+            )  # fmt: skip
     except HFValidationError:
         raise BadInput(
             f"{repository!r} is neither a path that exists nor a hub id: a hub id is 'owner/name'"
@@ -58,11 +71,11 @@ def fetch(repository: str, *, revision: str | None, offline: bool | None) -> tup
             f"model {repository!r}{at} is not on this machine and {reason}: connect, or give a"
             " local folder, a .gguf file, 'smollm2' or 'tiny'"
         ) from None
-    except OSError as error:
+    except (OSError, HTTPError) as error:
         raise BadInput(
             f"download of {repository!r} broke off ({type(error).__name__}): run it again"
         ) from error
-    return Path(folder), Path(folder).name
+    return Path(snapshot), Path(snapshot).name
 
 
 def _switched_off() -> bool:
@@ -75,9 +88,10 @@ def _switched_off() -> bool:
 def _ask(repository: str, revision: str | None) -> Any:
     """What the hub says of a model, or the reason why it said nothing."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
         GatedRepoError,
         HfHubHTTPError,
+        HTTPError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -101,19 +115,14 @@ def _ask(repository: str, revision: str | None) -> Any:
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no status"
         return f"the hub answered with an error ({status})"
-    except OSError:
+    except (OSError, HTTPError):
         return f"the hub gave no answer within {ANSWER_WITHIN:.0f} s"
 
 
-def _wanted(repository: str, found: Any) -> list[str]:
-    """Files at the top of the repository that loading needs."""
-    names = [sibling.rfilename for sibling in found.siblings or []]
-    weights = [n for n in names if n.endswith(".safetensors") and "/" not in n]
-    # Mistral's repositories hold the same weights twice, once under this name.
-    weights = [n for n in weights if not n.startswith("consolidated")]
-    if not weights:
+def _require_safetensors(repository: str, answer: Any) -> None:
+    names = [sibling.rfilename for sibling in answer.siblings or []]
+    if not any(name.endswith(".safetensors") and "/" not in name for name in names):
         raise ArtifactRefused(
             f"hub model {repository!r} has no safetensors, only formats that may run code on"
             " loading: choose a revision or a copy that has them"
         )
-    return weights + [name for name in names if name in _SIDE_FILES]

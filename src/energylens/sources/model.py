@@ -229,11 +229,11 @@ def _described(found: _Found) -> LoadedModel:
 
     model_type = getattr(config, "model_type", None) or type(found.module).__name__
     vocab_size = count("vocab_size")
-    if tokenizer is not None and vocab_size and len(tokenizer) > vocab_size:
-        raise BadInput(
-            f"the tokenizer of {found.name} has {len(tokenizer)} tokens and the model {vocab_size}:"
-            " they are not of one model"
-        )
+    special = frozenset(getattr(tokenizer, "all_special_ids", ()))
+    if tokenizer is not None and vocab_size:
+        added = set(tokenizer.get_added_vocab().values())
+        ordinary = set(tokenizer.get_vocab().values()) - added - special
+        _check_vocabulary(found.name, ordinary, vocab_size)
     return LoadedModel(
         module=found.module,
         tokenizer=found.tokenizer,
@@ -248,8 +248,17 @@ def _described(found: _Found) -> LoadedModel:
         vocab_size=vocab_size,
         context=count("max_position_embeddings"),
         bos_token_id=getattr(tokenizer, "bos_token_id", None),
-        special_ids=frozenset(getattr(tokenizer, "all_special_ids", ())),
+        special_ids=special,
     )
+
+
+def _check_vocabulary(name: str, ids: set[int], vocab_size: int) -> None:
+    """Tokens added later, as for chat, may lie beyond the model: ordinary text has none of them."""
+    if (largest := max(ids)) >= vocab_size:
+        raise BadInput(
+            f"the tokenizer of {name} gives ids up to {largest} and the model has {vocab_size}"
+            " tokens: they are not of one model"
+        )
 
 
 def _tensors_sha256(module: nn.Module) -> str:

@@ -61,9 +61,8 @@ def token_classes(
         starts_text: Whether the first token is the first that the model reads.
 
     Example:
-        >>> token_classes(["The", " cost", " is", " 40", "%", ".", "\\n", "Ask"], starts_text=False)
-        ['capitalised', 'word', 'word', 'number', 'punctuation', 'punctuation', 'whitespace',
-        'capitalised']
+        >>> token_classes(["It", " cost", " 40", "%", " then"])
+        ['start of text', 'word', 'number', 'punctuation', 'word']
     """
     text = "".join(tokens)
     ends = list(accumulate(map(len, tokens)))
@@ -71,14 +70,14 @@ def token_classes(
     in_code = _covered(_CODE, text) if kind != "code" else bytearray(b"\1" * len(text))
     classes = []
     for end, token in zip(ends, tokens, strict=True):
-        start = end - len(token) + (len(token) - len(token.lstrip()))
+        start = end - len(token)
         classes.append(_class(token.strip(), in_pattern[start:end], in_code[start:end]))
     if starts_text and classes:
         classes[0] = "start of text"
     return classes
 
 
-def _class(token: str, in_pattern: bytes, in_code: bytes) -> str:
+def _class(token: str, in_pattern: bytearray, in_code: bytearray) -> str:
     if not token:
         return "whitespace"
     if any(in_pattern):

@@ -110,8 +110,8 @@ def tokenise(
     """Cut windows at random places from documents chosen at random, all kinds alike.
 
     Only documents that are chosen are tokenised, and of each only its first
-    `CHARACTERS_TO_CHOOSE_FROM` characters per token needed. Documents shorter than a window are left out
-    and counted. A text of fewer than ten documents is cut into contiguous blocks of
+    `CHARACTERS_TO_CHOOSE_FROM` characters per token needed. Documents shorter than a window are
+    left out and counted. A text of fewer than ten documents is cut into contiguous blocks of
     `WINDOWS_PER_BLOCK` windows each, and these are the units.
 
     Args:

@@ -29,7 +29,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
 from typing import get_type_hints as type_hints
 
 from energylens.core.errors import BadInput
@@ -41,6 +51,7 @@ from energylens.results.record import Summary
 C = TypeVar("C", bound=type)
 
 
+@runtime_checkable
 class StudyFunction(Protocol):
     """The work of a study: what is finished goes to the store, what was found comes back."""
 
@@ -175,21 +186,21 @@ def _check_number(name: str, value: float | int, allowed: Range | None, *, whole
     raise BadInput(f"option {name} is {value}: it must be {problem}")
 
 
-def _leaves(hint: Any) -> list[Any]:
+def leaves(hint: Any) -> list[Any]:
     """The plain types and literals inside an annotation: `tuple[int, ...] | None` has two."""
     if get_origin(hint) is Annotated:
-        return _leaves(get_args(hint)[0])
+        return leaves(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType, list, tuple):
-        return [leaf for part in get_args(hint) if part is not ... for leaf in _leaves(part)]
+        return [leaf for part in get_args(hint) if part is not ... for leaf in leaves(part)]
     return [hint]
 
 
 def _kinds(hint: Any) -> set[Any]:
-    return {leaf for leaf in _leaves(hint) if isinstance(leaf, type)}
+    return {leaf for leaf in leaves(hint) if isinstance(leaf, type)}
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:
-    return tuple(c for x in _leaves(hint) if get_origin(x) is Literal for c in get_args(x))
+    return tuple(c for x in leaves(hint) if get_origin(x) is Literal for c in get_args(x))
 
 
 def options_record(options: Any) -> dict[str, Any]:

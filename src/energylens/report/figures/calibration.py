@@ -9,7 +9,7 @@ from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
 from energylens.report.text import several
-from energylens.results.format import interval
+from energylens.results.format import fixed, interval
 
 COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("n_contexts", "contexts", False), ("n_documents", "documents", False),
@@ -34,6 +34,7 @@ def figure(records: Records) -> Figure | None:
     return Figure(
         name="calibration",
         question="Does the slope predict what ablation does?",
+        short="Ablation",
         answer=_answer(calibration),
         notes=_notes(ablated, calibration),
         method=("method-intervention", "interventions"),
@@ -72,8 +73,8 @@ def _panel(effects: Table, calibration: Table, row: int) -> Panel:
             title="" if one else f"Layer {layer}",
         ),
         label=f"Measured against predicted effect of ablation, layer {layer}: slope {slope}, r {r}",
-        width=500 if one else 345,
-        height=380 if one else 330,
+        width=440 if one else 345,
+        height=340 if one else 330,
     )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def _draw(
     frame(axes, across="predicted ΔE = Σ a·F (nats)", up="measured ΔE (nats)", title=title,
           signed="xy")  # fmt: skip
     zero(axes, across=True, up=True)
-    _bars(axes, effects, random, color=LIGHT["dot"], marker="D", size=3.6, order=3)
+    _bars(axes, effects, random, color=LIGHT["dot"], marker="D", size=4.6, order=3)
     _bars(axes, effects, ablated, color=LIGHT["accent"], marker="o", size=6, order=4)
     _lines(axes, predicted[ablated], measured[ablated], slope)
     axes.text(0.03, 0.97, told, transform=axes.transAxes, va="top", fontsize=11,
@@ -154,19 +155,14 @@ def _clear_of_null(calibration: Table, row: int) -> bool:
 def _notes(ablated: Table, calibration: Table) -> list[str]:
     rules = ablated.text("chosen_by")
     chosen = " · ".join(f"{rules.count(rule)} by {rule}" for rule in sorted(set(rules)))
-    null = [
-        f"{m:.2f} ± {sd:.2f}"
-        for m, sd in zip(
-            calibration.number("null_correlation_mean"),
-            calibration.number("null_correlation_sd"),
-            strict=True,
-        )
-    ]
+    mean = float(np.nanmean(calibration.number("null_correlation_mean")))
+    widest = float(np.nanmax(calibration.number("null_correlation_sd")))
     return [
         f"n = {several(ablated.rows, 'feature')} ({chosen}), chosen on one half of the documents "
         "and intervened on in the other",
         "a point: mean over the feature's contexts, 95 % bar over documents",
         "dashed: measured = predicted; line: fitted slope",
         "grey diamonds: a step of the same size along a random direction",
-        f"correlation when predictions are permuted among features: {', '.join(null)}",
+        "null: correlation with predictions permuted among features, "
+        f"{fixed(mean, 2)} with sd up to {fixed(widest, 2)}",
     ]

@@ -14,7 +14,7 @@ from energylens.report.text import several
 from energylens.results.format import percent
 
 NOMINAL = 0.05
-REAL = "this model, this dictionary"
+REAL = "the real features"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ def figure(records: Records) -> Figure | None:
     return Figure(
         name="controls",
         question="Would noise pass as well?",
+        short="Noise",
         answer=_answer([rows[i] for i in shown]),
         notes=[
             "one mark a site; bars: 95 %",
@@ -130,6 +131,9 @@ def _dress(axes: Axes, kinds: Sequence[str], *, across: str) -> None:
     axes.grid(visible=False)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.set_yticks(range(len(kinds)), kinds)
+    for kind, text in zip(kinds, axes.get_yticklabels(), strict=True):
+        if kind == REAL:
+            text.set(color=LIGHT["accent"], fontweight="bold")
     for line in range(len(kinds) - 1):
         axes.axhline(line + 0.5, color=LIGHT["hairline"], linewidth=0.8, zorder=0)
 
@@ -174,13 +178,15 @@ def _answer(rows: Sequence[Row]) -> str:
     found = int(sum(row.discoveries for row in controls))
     kinds = len({row.what for row in controls})
     text = (
-        f"{several(kinds, 'control').capitalize()}: {percent(min(rates))} to {percent(max(rates))} "
-        f"of features at p < .05 (5 % is chance), {found or 'none'} beyond max-T."
+        f"In {several(kinds, 'control')}, {_range(rates)} of features have p < .05 (5 % is chance) "
+        f"and {found or 'none'} {'is' if found == 1 else 'are'} beyond max-T."
     )
     if real:
-        share = [row.rate for row in real]
-        text += (
-            f" The real thing: {percent(min(share))} to {percent(max(share))}, "
-            f"{int(sum(row.discoveries for row in real)):,} beyond max-T."
-        )
+        beyond = int(sum(row.discoveries for row in real))
+        text += f" Among the real features: {_range([row.rate for row in real])}, and {beyond:,}."
     return text
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = percent(min(shares)), percent(max(shares))
+    return low if low == high else f"{low.removesuffix(' %')} to {high}"

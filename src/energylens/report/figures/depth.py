@@ -32,6 +32,7 @@ def figure(records: Records) -> Figure | None:
     return Figure(
         name="depth",
         question="How does the energy change with depth?",
+        short="Depth",
         answer=_answer(depth, uniform),
         notes=_notes(depth, records.table("token_sites") or records.table("sink")),
         method=("method-energy", "energies"),

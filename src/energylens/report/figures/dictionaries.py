@@ -32,11 +32,12 @@ def figure(records: Records) -> Figure | None:
     return Figure(
         name="dictionaries",
         question="How much of the state do the dictionaries keep?",
+        short="Dictionaries",
         answer=_answer(trained if trained.rows else table),
         notes=_notes(table),
         method=("method-dictionaries", "dictionaries"),
         panels=[
-            Panel(draw=partial(draw, table=table), label=label, height=310)
+            Panel(draw=partial(draw, table=table), label=label, height=280)
             for draw, label in zip(draws, labels, strict=False)
         ],
         columns=_columns(table),

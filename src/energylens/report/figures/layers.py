@@ -35,6 +35,7 @@ def figure(records: Records) -> Figure | None:
     return Figure(
         name="layers",
         question="Where in the network do they sit?",
+        short="Layers",
         answer=_answer(headline),
         notes=[
             "bars: middle 50 % and middle 90 % of the scored features",
@@ -44,7 +45,7 @@ def figure(records: Records) -> Figure | None:
         ],
         method=("method-efas", "energy–feature alignment"),
         panels=[
-            Panel(draw=partial(_draw, layers=headline, rows=rows, features=features), height=380,
+            Panel(draw=partial(_draw, layers=headline, rows=rows, features=features), height=340,
                   label="Quantiles of EFAS by layer, the permuted decoders' in grey.")
         ],
         columns=_columns(table),
@@ -62,7 +63,7 @@ def _columns(table: Table) -> list[Column]:
 
 def _draw(axes: Axes, *, layers: Table, rows: np.ndarray, features: Table | None) -> Marks:
     x = layers.number("layer")
-    frame(axes, across="layer", up="EFAS (correlation)", signed="y")
+    frame(axes, across="layer", up="EFAS (correlation) · grey: permuted decoders", signed="y")
     layers_across(axes, x)
     half = 0.32 * min(np.diff(np.sort(x)), default=1.0)
     for row in range(layers.rows):
@@ -70,7 +71,6 @@ def _draw(axes: Axes, *, layers: Table, rows: np.ndarray, features: Table | None
     zero(axes, up=True)
     if features is not None:
         _points(axes, features)
-    _name_null(axes, layers, x)
     return Marks(x=x, y=layers.number("quantile_50"), rows=rows)
 
 
@@ -91,14 +91,6 @@ def _points(axes: Axes, features: Table) -> None:
         some = features.equal("verdict", name)
         axes.plot(some.number("layer"), some.number("efas"), marker, ms=5, mec=LIGHT["paper"],
                   mew=0.6, color=LIGHT[name], alpha=0.9, zorder=5)  # fmt: skip
-
-
-def _name_null(axes: Axes, layers: Table, x: np.ndarray) -> None:
-    first = int(x.argmin())
-    axes.annotate(
-        "permuted decoder", (x[first], layers.number("null_05")[first]), xytext=(0, -4),
-        textcoords="offset points", ha="center", va="top", fontsize=11, color=LIGHT["muted"],
-    )  # fmt: skip
 
 
 def _answer(layers: Table) -> str:

@@ -32,10 +32,11 @@ def figure(records: Records) -> Figure | None:
     return Figure(
         name="volcano",
         question="Which features follow the energy?",
+        short="Alignment",
         answer=_answer(scored),
         notes=_notes(ordered, scored),
         method=("method-efas", "energy–feature alignment"),
-        panels=[Panel(draw=partial(_draw, scored=scored, peaks=peaks), height=380,
+        panels=[Panel(draw=partial(_draw, scored=scored, peaks=peaks), height=340,
                       label="EFAS of every scored feature against its absolute t.")],
         columns=columns(ordered),
         tells=("layer", "feature", "efas", "t", "p_max_t"),
@@ -111,7 +112,7 @@ def _draw(axes: Axes, *, scored: Table, peaks: dict[tuple[str, int], str]) -> Ma
     top = max(size.max() * 1.08, 0 if np.isnan(limit) else limit * 1.15)
     axes.set_ylim(0, top)
     axes.axhspan(0, top if np.isnan(limit) else limit, color=LIGHT["null"], linewidth=0, zorder=0)
-    reach = 1.12 * np.abs(efas).max()
+    reach = 1.22 * np.abs(efas).max()
     axes.set_xlim(-reach, reach)
     zero(axes, across=True)
     _name_threshold(axes, limit, top, reach)

@@ -1,29 +1,31 @@
 """Dictionaries at every site, from one pass over the training text."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from energylens.activations.batch import Batch
 from energylens.activations.stream import collect_rows
 from energylens.activations.subject import Subject
 from energylens.activations.suffix import run_from
 from energylens.core.ports import Progress, Store
 from energylens.energy.energies.downstream import next_token_surprisal
+from energylens.features.chance import random_dictionary_like
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats.saelens import from_tensors, tensors
+from energylens.features.evaluate import fvu
 from energylens.features.train import TrainOptions, train
 from energylens.stats.nulls import (
     permute_rows,
     random_unit_directions,
     thresholds_matched_in_rate,
 )
+from energylens.studies.energy_lens.held import Held
 from energylens.studies.energy_lens.scoring import Bench, RandomDirections
 
+WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 RANDOM_DIRECTIONS = 1024
+SUBSTITUTED_WINDOWS = 12
 # Rows whose projections set the random directions' thresholds: enough for rates of one in a thousand.
 THRESHOLD_ROWS = 16_384
 
@@ -81,21 +83,36 @@ def _train_one(
     random = random_unit_directions(RANDOM_DIRECTIONS, rows.shape[1], generator, like=rows)
     firing = rate[rate > 0]
     matched = firing[torch.randint(len(firing), (RANDOM_DIRECTIONS,), generator=generator)]
+    center = rows.median(0).values
+    distance = (rows - center).norm(dim=1)
+    radius = options.massive * distance.median()
     some = rows[torch.randperm(len(rows), generator=generator)[:THRESHOLD_ROWS]]
     store.save(
         _part(model, site),
         tensors={_part(model, site): {
-            **tensors(dictionary),
+            **{name: getattr(dictionary, name) for name in WEIGHTS},
             "permuted": permute_rows(dictionary.W_dec, generator),
             "random_rows": random,
             "random_thresholds": thresholds_matched_in_rate(some @ random.T, matched),
             "mean_state": rows.mean(0),
+            "center": center,
+            "radius": radius[None],
         }},
         records={_part(model, site): {
-            "steps": record.steps, "tokens": record.tokens, "seconds": record.seconds,
-            "k": dictionary.k, "dead_share_training": float((rate == 0).float().mean()),
+            "steps": len(record.loss), "tokens": record.tokens, "rows": record.rows,
+            "massive_rows": record.massive_rows, "seconds": record.seconds,
+            "architecture": dictionary.architecture, "k": dictionary.k,
+            "fvu_random": _chance_fvu(dictionary, rows[distance <= radius][:4096], generator),
         }},
     )  # fmt: skip
+
+
+def _chance_fvu(
+    dictionary: Dictionary, rows: Float[Tensor, "sample d_model"], generator: torch.Generator
+) -> float:
+    """FVU of random directions with the same k: what sparsity reconstructs for nothing."""
+    chance = random_dictionary_like(dictionary, generator)
+    return float(fvu(rows, chance.reconstruct(rows)))
 
 
 def _seed(seed: int, *names: str) -> int:
@@ -106,31 +123,45 @@ def _seed(seed: int, *names: str) -> int:
 
 
 def _bench(store: Store, part: str) -> Bench:
-    kept, k = store.tensors(part), store.record(part)["k"]
+    kept, record = store.tensors(part), store.record(part)
     return Bench(
-        dictionary=from_tensors(kept, k=k),
+        dictionary=Dictionary(
+            architecture=record["architecture"], k=record["k"],
+            **{name: kept[name] for name in WEIGHTS},
+        ),  # fmt: skip
         permuted=kept["permuted"],
         random=RandomDirections(rows=kept["random_rows"], thresholds=kept["random_thresholds"]),
         mean_state=kept["mean_state"],
+        center=kept["center"],
+        radius=float(kept["radius"]),
     )
 
 
 @torch.no_grad()
-def substitution_losses(
-    subject: Subject, site: str, bench: Bench, batch: Batch, states: Float[Tensor, "batch pos d"]
-) -> Float[Tensor, "kind batch"]:
-    """Loss of each window as it is, with the site's mean state, and with reconstructions put in.
+def losses_by_window(
+    subject: Subject, site: str, bench: Bench, here: Held, *, progress: Progress
+) -> Float[Tensor, "kind window"]:
+    """Mean loss of some held-out windows: as they are, with the site's mean state put in, and with
+    the dictionary's reconstruction put in.
 
-    The first position keeps its own state in all three: its massive activation is no part of what
-    a dictionary is trained on, and without it nothing above works.
+    Massive activations (the first position's above all) keep their own state in all three: they
+    are no part of what a dictionary is trained on, and without them nothing above works.
     """
-    places = batch.mask & (batch.positions > 0)
-    ablated = torch.where(places[..., None], bench.mean_state, states)
-    rebuilt = states.clone()
-    rebuilt[places] = bench.dictionary.reconstruct(states[places])
-    losses = [
-        next_token_surprisal(run_from(subject, site, put, batch), batch).sum(1)
-        / batch.has_next.sum(1)
-        for put in (states, ablated, rebuilt)
-    ]
-    return torch.stack(losses)
+    count = min(SUBSTITUTED_WINDOWS, len(here.ids))
+    losses = []
+    with progress.task(f"substitution {site}", count, "windows") as advance:
+        for first in range(0, count, 4):
+            rows = torch.arange(first, min(first + 4, count))
+            batch, states = here.batch.take(rows), here.states[rows]
+            ordinary = bench.ordinary(states.flatten(0, 1)).view(batch.ids.shape)
+            places = ordinary & (batch.positions > 0)
+            ablated = torch.where(places[..., None], bench.mean_state, states)
+            rebuilt = states.clone()
+            rebuilt[places] = bench.dictionary.reconstruct(states[places])
+            losses.append(torch.stack([
+                next_token_surprisal(run_from(subject, site, put, batch), batch).sum(1)
+                / batch.has_next.sum(1)
+                for put in (states, ablated, rebuilt)
+            ]))  # fmt: skip
+            advance(len(rows))
+    return torch.cat(losses, dim=1)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from energylens.activations.batch import Batch
-from energylens.studies.energy_lens.scoring import HEADLINE, Piece, Scored
+from energylens.studies.energy_lens.scoring import Piece, Scored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +17,13 @@ class Held:
     Scored places are positions 1 to context − 2; `place` p is position p + 1.
 
     Attributes:
-        window_document: Index into the run's document names.
-        force: Force on each active feature for the headline energy, nats per unit of activation.
+        document: Index of each window's document among the held-out ones.
+        starts: Where the window starts in its document, in tokens.
     """
 
     ids: Int[Tensor, "window pos"]
-    window_document: Int[Tensor, " window"]
+    document: Int[Tensor, " window"]
+    starts: Int[Tensor, " window"]
     indices: Int[Tensor, "window place active"]
     values: Float[Tensor, "window place active"]
     states: Float[Tensor, "window pos d_model"]
@@ -38,15 +39,11 @@ class Held:
 
     @property
     def batch(self) -> Batch:
-        return Batch.full(self.ids, self.window_document)
+        return Batch.full(self.ids, self.document)
 
 
-def held(scored: Scored, pieces: list[Piece], documents: list[Tensor], site: str) -> Held:
-    """Read half B (pieces of odd number) of one site back.
-
-    Args:
-        documents: For each piece, the run-wide document index of each of its windows.
-    """
+def held(scored: Scored, pieces: list[Piece], site: str) -> Held:
+    """Read half B (pieces of odd number) of one site back."""
     odd = list(range(1, len(pieces), 2))
     ids = torch.cat([pieces[i].ids for i in odd])
     places = ids.shape[1] - 2
@@ -54,15 +51,12 @@ def held(scored: Scored, pieces: list[Piece], documents: list[Tensor], site: str
     def read(name: str) -> Tensor:
         return torch.cat([scored.pieces[i][f"{site}/{name}"] for i in odd])
 
-    indices = read("indices").long()
     return Held(
         ids=ids,
-        window_document=torch.cat([documents[i] for i in odd]),
-        indices=indices.view(len(ids), places, -1),
+        document=torch.cat([pieces[i].document for i in odd]),
+        starts=torch.cat([pieces[i].starts for i in odd]),
+        indices=read("indices").long().view(len(ids), places, -1),
         values=read("values").view(len(ids), places, -1),
         states=read("states"),
         gradients=read("gradients"),
     )
-
-
-__all__ = ["HEADLINE", "Held", "held"]

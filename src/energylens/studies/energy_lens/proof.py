@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from energylens.activations.subject import Subject
@@ -142,8 +142,3 @@ def _lens_changes(
             new, old = energy.double().chunk(2)
             changes[number, column] = (new - old).sum()
     return changes
-
-
-def windows_of(window: Int[Tensor, " step"], here: Held) -> Int[Tensor, " step"]:
-    """Document of each step, for statistics by document."""
-    return here.window_document[window]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from energylens.activations.batch import Batch
@@ -26,7 +26,9 @@ from energylens.energy.alignment import (
 )
 from energylens.energy.energies.downstream import downstream_gradients
 from energylens.energy.lens_gradients import LensEnergies, lens_energies
+from energylens.features.code import SparseCode
 from energylens.features.dictionary import Dictionary
+from energylens.sources.windows import TokenWindows
 
 HEADLINE = "downstream"
 LENS = ("surprisal", "free_energy")
@@ -50,12 +52,25 @@ class RandomDirections:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What one site is scored with."""
+    """What one site is scored with.
+
+    Attributes:
+        permuted: Decoder rows dealt out among the features, none to its own.
+        mean_state: Mean of the training rows.
+        center: Median of the training rows; states farther than `radius` from it are massive
+            activations, which no statistic counts.
+    """
 
     dictionary: Dictionary
     permuted: Float[Tensor, "feature d_model"]
     random: RandomDirections
     mean_state: Float[Tensor, " d_model"]
+    center: Float[Tensor, " d_model"]
+    radius: float
+
+    def ordinary(self, rows: Float[Tensor, "sample d_model"]) -> Bool[Tensor, " sample"]:
+        """Rows that are no massive activations, by the rule the dictionary was trained under."""
+        return (rows - self.center).norm(dim=1) <= self.radius
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,21 +79,24 @@ class Piece:
 
     Attributes:
         unit: Which of the piece's documents each window is from, counted from 0.
+        document: The same, counted over all held-out documents.
+        starts: Where each window starts in its document, in tokens.
     """
 
     name: str
     ids: Int[Tensor, "window pos"]
     unit: Int[Tensor, " window"]
+    document: Int[Tensor, " window"]
+    starts: Int[Tensor, " window"]
 
     @property
     def n_units(self) -> int:
         return int(self.unit.max()) + 1
 
 
-def pieces_of(
-    ids: Int[Tensor, "window pos"], document: Int[Tensor, " window"], *, model: str, size: int
-) -> list[Piece]:
+def pieces_of(windows: TokenWindows, *, model: str, size: int) -> list[Piece]:
     """Pieces of about `size` documents, an even number of them: even and odd are the halves."""
+    document = windows.document
     documents = document.unique()
     count = max(2, 2 * round(len(documents) / size / 2))
     pieces = []
@@ -89,7 +107,11 @@ def pieces_of(
         within = torch.stack([(unit[:i] == u).sum() for i, u in enumerate(unit)])
         order = torch.argsort(within, stable=True)
         name = f"score.{model}.{number}"
-        pieces.append(Piece(name=name, ids=ids[here][order], unit=unit[order]))
+        chosen = here[order]
+        pieces.append(Piece(
+            name=name, ids=windows.ids[chosen], unit=unit[order], document=document[chosen],
+            starts=windows.starts[chosen],
+        ))  # fmt: skip
     return pieces
 
 
@@ -140,9 +162,15 @@ class _Tally:
     ) -> None:
         bench, scored = self.benches[site], batch.scored
         unit = batch.document[:, None].expand_as(scored)[scored]
-        rows, gradient = states[scored], gradients[scored]
-        code = bench.dictionary.encode(rows)
-        self._reconstruction(site, bench.dictionary, rows, code.indices, code.values, unit)
+        everything = states[scored]
+        ordinary = bench.ordinary(everything)
+        code = bench.dictionary.encode(everything)
+        self._keep(site, code.indices, code.values * ordinary[:, None], ordinary, states, gradients)
+        scored = scored.masked_scatter(scored, ordinary)
+        rows, gradient, unit = everything[ordinary], gradients[scored], unit[ordinary]
+        code = SparseCode(indices=code.indices[ordinary], values=code.values[ordinary],
+                          width=code.width)  # fmt: skip
+        self._reconstruction(site, bench.dictionary, rows, code, unit)
         self._activation(f"{site}/features", code.indices, code.values, unit, code.width)
         directions = bench.dictionary.W_dec
         by_energy = {HEADLINE: gradient}
@@ -153,20 +181,28 @@ class _Tally:
             by_energy |= {"surprisal": energies.surprisal_gradient,
                           "free_energy": energies.free_energy_gradient}  # fmt: skip
             self._lens_means(site, energies, unit)
-        forces = {
-            energy: self._force(f"{site}/{energy}", code.indices, code.values, g, directions, unit)
-            for energy, g in by_energy.items()
-        }
+        for energy, g in by_energy.items():
+            self._force(f"{site}/{energy}", code.indices, code.values, g, directions, unit)
         self._force(f"{site}/{PERMUTED}", code.indices, code.values, gradient, bench.permuted, unit)
-        self._other_document(site, batch, code.indices, code.values, gradients, directions, unit)
+        self._other_document(
+            site, batch, scored, code.indices, code.values, gradients, directions, unit
+        )
         self._random_directions(site, bench.random, rows, gradient, unit)
-        norms = states.norm(dim=-1)
-        self._append(f"{site}/norms", norms)
+        self._append(f"{site}/norms", states.norm(dim=-1))
+
+    def _keep(
+        self,
+        site: str,
+        indices: Tensor,
+        values: Tensor,
+        ordinary: Tensor,
+        states: Tensor,
+        gradients: Tensor,
+    ) -> None:
+        self._append(f"{site}/massive", ~ordinary)
         if self.keep:
-            self._append(f"{site}/indices", code.indices.int())
-            self._append(f"{site}/values", code.values)
-            for energy, force in forces.items():
-                self._append(f"{site}/force/{energy}", force)
+            self._append(f"{site}/indices", indices.int())
+            self._append(f"{site}/values", values)
             self._append(f"{site}/states", states)
             self._append(f"{site}/gradients", gradients)
 
@@ -190,7 +226,7 @@ class _Tally:
         directions: Tensor,
         unit: Tensor,
         force: Tensor | None = None,
-    ) -> Tensor:
+    ) -> None:
         if name not in self.sums:
             self.sums[name] = ForceSums.zeros(
                 width=len(directions), d_model=gradient.shape[1], n_units=self.n_units,
@@ -201,12 +237,12 @@ class _Tally:
         sums = self.sums[name]
         assert isinstance(sums, ForceSums)
         sums.add_(indices, values, gradient, force, unit)
-        return force
 
     def _other_document(
         self,
         site: str,
         batch: Batch,
+        scored: Tensor,
         indices: Tensor,
         values: Tensor,
         gradients: Tensor,
@@ -217,7 +253,7 @@ class _Tally:
 
         Positions stay what they are; a neighbour from the same document is left out.
         """
-        name, scored = f"{site}/{OTHER}", batch.scored
+        name = f"{site}/{OTHER}"
         foreign = gradients.roll(-1, dims=0)[scored]
         apart = (batch.document.roll(-1) != batch.document)[:, None].expand_as(scored)[scored]
         indices, values, unit = indices[apart], values[apart], unit[apart]
@@ -235,12 +271,8 @@ class _Tally:
         self._force(name, every, values, gradient, random.rows, unit, force)
 
     def _reconstruction(
-        self, site: str, dictionary: Dictionary, rows: Tensor, indices: Tensor, values: Tensor,
-        unit: Tensor,
-    ) -> None:  # fmt: skip
-        from energylens.features.code import SparseCode
-
-        code = SparseCode(indices=indices, values=values, width=len(dictionary.W_dec))
+        self, site: str, dictionary: Dictionary, rows: Tensor, code: SparseCode, unit: Tensor
+    ) -> None:
         residual = (rows - dictionary.decode(code)).double().square().sum(1)
         wide = rows.double()
         self._add(f"{site}/residual", residual, unit)
@@ -286,12 +318,26 @@ class Scored:
     def all(self, name: str) -> Tensor:
         return torch.cat([piece[name] for piece in self.pieces])
 
-    def half_of_units(self) -> Int[Tensor, " unit"]:
-        """0 or 1 for each document: which half it belongs to."""
-        return torch.cat([
-            torch.full((int(piece["unit"].max()) + 1,), number % 2)
-            for number, piece in enumerate(self.pieces)
-        ])  # fmt: skip
+    def total(self, name: str) -> Tensor:
+        """Sums over all documents."""
+        return self.all(name).sum(0)
+
+    def largest(self, site: str, width: int) -> Float[Tensor, " feature"]:
+        """Largest activation of each feature in half B, whose codes are kept."""
+        strongest = torch.zeros(width)
+        for piece in self.pieces[1::2]:
+            indices, values = piece[f"{site}/indices"].long(), piece[f"{site}/values"]
+            strongest.scatter_reduce_(0, indices.flatten(), values.flatten(), "amax")
+        return strongest
+
+    def loss_by_unit(self) -> Float[Tensor, " unit"]:
+        """Mean next-token loss of each document, nats per token."""
+        means = []
+        for piece in self.pieces:
+            unit, loss = piece["unit"], piece["loss"][:, :-1].double()
+            n = torch.bincount(unit).double()
+            means.append(torch.zeros_like(n).index_add(0, unit, loss.mean(1)) / n)
+        return torch.cat(means)
 
 
 def _read(

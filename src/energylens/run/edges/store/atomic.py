@@ -21,7 +21,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> str:
         SHA-256 of the file, in hex.
 
     Raises:
-        NoRoom: If the disk is full; nothing is left behind and an old file stays as it was.
+        NoRoom: If the disk is full; the old file or the new one is there, and nothing else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / f".{path.name}.{os.getpid()}.tmp"
@@ -30,6 +30,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> str:
         digest = sha256(beside)
         _flush(beside)
         os.replace(beside, path)
+        _flush(path.parent)
     except Exception as error:
         beside.unlink(missing_ok=True)
         if _is_full(error):
@@ -37,7 +38,6 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> str:
                 f"no room on the disk to write {path}: free some, then run the same command again"
             ) from error
         raise
-    _flush(path.parent)
     return digest
 
 

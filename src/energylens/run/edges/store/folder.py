@@ -113,8 +113,7 @@ class Folder:
     def finish(self) -> None:
         """Remove the scratch of a run that is done."""
         shutil.rmtree(self.path / "scratch", ignore_errors=True)
-        kept = {mark["part"]: mark for mark in _marks(self.path)}
-        self._parts = kept
+        self._parts = {mark["part"]: mark for mark in _marks(self.path)}
 
     def files(self) -> dict[str, str]:
         """SHA-256 of every file of the finished parts and of their marks, by relative path."""
@@ -150,8 +149,9 @@ class Folder:
                         "run the same command again to redo it"
                     )
                 return self.path / file
-        known = {Path(f).stem for m in self._parts.values() for f in m["files"] if kind in f}
-        raise UnknownName(kind.removesuffix("s"), name, sorted(known))
+        files = (Path(file) for mark in self._parts.values() for file in mark["files"])
+        known = sorted(file.stem for file in files if file.parent.name == kind)
+        raise UnknownName(kind.removesuffix("s"), name, known)
 
 
 def require_room(path: Path, num_bytes: int) -> None:
@@ -191,8 +191,10 @@ def verify(run_dir: Path) -> list[str]:
     path = run_dir / "manifest.json"
     if not path.is_file():
         raise ArtifactRefused(f"{run_dir} has no manifest.json: the run was not finished")
-    files = decode(path.read_bytes(), str(path)).get("files", {})
-    root = run_dir.resolve()
+    manifest, root = decode(path.read_bytes(), str(path)), run_dir.resolve()
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict):
+        raise ArtifactRefused(f"{path} lists no files: run the same command again to redo it")
     if outside := [f for f in files if not (root / f).resolve().is_relative_to(root)]:
         raise ArtifactRefused(f"{path} names files outside its folder: {outside[0]!r}")
     return [f for f, d in files.items() if not (root / f).is_file() or sha256(root / f) != d]

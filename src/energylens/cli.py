@@ -1,0 +1,155 @@
+"""The command line: `energylens list`, `run` and `report`.
+
+Exit codes: 0 done; 2 wrong usage or bad input, told in one sentence; 1 anything else.
+"""
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import energylens
+from energylens.core.errors import BadInput, EnergylensError, Interrupted, UnknownName
+from energylens.studies.study import STUDIES
+
+_HELP = """\
+Energylens: which features a network computes with, and what they do to its energy.
+
+usage:
+  energylens list                  studies, one question a line
+  energylens run STUDY [options]   run a study; the same command resumes it
+  energylens report RUN_DIR        build a run's page again from its records
+
+options:
+  --help       this text; after `run STUDY`: the study's options
+  --version    version of Energylens
+  --debug      show where in the code an error arose
+
+example:
+  energylens run energy-lens --model tiny
+"""
+_COMMANDS = ("list", "run", "report")
+_STOPPED = "stopped; the same command resumes"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    _write_anything()
+    try:
+        _dispatch([word for word in arguments if word != "--debug"])
+    except SystemExit as done:  # the option parser ends so after its help
+        return int(done.code or 0)
+    except BrokenPipeError:
+        return _reader_left()
+    except (Exception, KeyboardInterrupt) as error:  # told here, and nowhere else
+        if debug:
+            raise
+        return _report_error(error)
+    return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    match arguments:
+        case [] | ["-h" | "--help", *_]:
+            _say(_HELP.rstrip())
+        case ["--version"]:
+            _say(f"energylens {energylens.__version__}")
+        case [command, "-h" | "--help"] if command in _COMMANDS:
+            _say(_HELP.rstrip() + "\n\n" + _studies())
+        case ["list"]:
+            _say(_studies())
+        case ["run", *rest]:
+            _run(rest)
+        case ["report", run_dir] if not run_dir.startswith("-"):
+            _rebuild(Path(run_dir))
+        case ["list" | "report", *_]:
+            usage = "list takes nothing" if arguments[0] == "list" else "report takes one folder"
+            raise BadInput(f"{usage}, and got {' '.join(arguments[1:]) or 'none'}: see --help")
+        case [unknown, *_]:
+            raise UnknownName("command", unknown, [*_COMMANDS, "--help", "--version"])
+
+
+def _studies() -> str:
+    width = max((len(name) for name in STUDIES), default=0)
+    return "\n".join(f"{s.name.ljust(width)}  {s.question}" for s in STUDIES.values())
+
+
+def _run(arguments: list[str]) -> None:
+    if not arguments or arguments[0].startswith("-"):
+        known = ", ".join(STUDIES)
+        raise BadInput(f"run takes the name of a study first, then its options: there is {known}")
+    from energylens.run.arguments import parse
+    from energylens.run.execute import execute
+    from energylens.run.progress import progress_on_stderr
+
+    study = STUDIES[arguments[0]]
+    options, out = parse(study, arguments[1:])
+    progress = progress_on_stderr()
+    result = execute(
+        study.name, options, out, progress=progress, say=_say, argv=["run", *arguments]
+    )
+    page = result.path / "report.html"
+    if result.fresh or not page.is_file():
+        page = _build(result.path)
+    if not result.fresh:
+        _say("this run was done before: nothing was computed again")
+    _say(result.summary.finding)
+    _say(f"report: {page}")
+
+
+def _rebuild(run_dir: Path) -> None:
+    from energylens.run.edges.store.folder import verify
+    from energylens.run.ledger import read_run
+
+    record = read_run(run_dir)
+    if record is None:
+        raise BadInput(f"{run_dir} holds no run: report takes the folder of one, with a run.json")
+    if record.get("status") != "done":
+        raise BadInput(f"the run in {run_dir} is not done: resume it with {record.get('command')}")
+    if damaged := verify(run_dir):
+        raise BadInput(
+            f"{run_dir / damaged[0]} is missing or has changed since it was written: "
+            f"redo it with {record.get('command')}"
+        )
+    _say(f"report: {_build(run_dir)}")
+
+
+def _build(run_dir: Path) -> Path:
+    from energylens.report.page import build
+
+    return build(run_dir)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _report_error(error: BaseException) -> int:
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyboardInterrupt | Interrupted):
+        line, code = _STOPPED, 1
+    elif isinstance(error, BadInput):
+        line, code = text, 2
+    elif isinstance(error, EnergylensError):
+        line, code = text, 1
+    else:
+        line, code = f"{type(error).__name__}: {text} (--debug shows where)", 1
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+    sys.stderr.write(f"energylens: {shown}\n")
+    return code
+
+
+def _write_anything() -> None:
+    """A terminal that knows ASCII only gets `?` for the rest, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _reader_left() -> int:
+    """`energylens list | head -1`: whoever read us has seen enough."""
+    sys.stdout = io.StringIO()  # so that the interpreter's last flush has nothing to fail on
+    return 0

@@ -1,0 +1,161 @@
+"""The method in prose: one paragraph a measure that this run made, with formula and source."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from energylens.report.records import Records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How one thing on the page was measured."""
+
+    anchor: str
+    title: str
+    table: str
+    """The table that this made; without it the paragraph is absent."""
+    text: Sequence[str]
+    formula: Sequence[str] = ()
+    """One formula a line; x_y is x with index y."""
+    sources: Sequence[str] = ()
+    page: str = ""
+    """Page of the documentation."""
+
+
+GAO = "Gao, L. et al. Scaling and evaluating sparse autoencoders. 2024. arXiv:2406.04093."
+HUBEN = (
+    "Huben, R. et al. Sparse autoencoders find highly interpretable features in language models. "
+    "ICLR 2024. arXiv:2309.08600."
+)
+LENS = "nostalgebraist. Interpreting GPT: the logit lens. 2020."
+SUN = "Sun, M. et al. Massive activations in large language models. 2024. arXiv:2402.17762."
+WESTFALL = "Westfall, P. H., Young, S. S. Resampling-based multiple testing. Wiley, 1993."
+CAMERON = (
+    "Cameron, A. C., Miller, D. L. A practitioner's guide to cluster-robust inference. "
+    "Journal of Human Resources 50(2), 2015."
+)
+BENJAMINI = (
+    "Benjamini, Y., Hochberg, Y. Controlling the false discovery rate. "
+    "Journal of the Royal Statistical Society B 57(1), 1995."
+)
+NANDA = "Nanda, N. Attribution patching: activation patching at industrial scale. 2023."
+HEAP = (
+    "Heap, T. et al. Sparse autoencoders can interpret randomly initialized transformers. 2025. "
+    "arXiv:2501.17727."
+)
+ADEBAYO = "Adebayo, J. et al. Sanity checks for saliency maps. NeurIPS 2018. arXiv:1810.03292."
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        anchor="method-dictionaries",
+        title="Dictionaries",
+        table="dictionaries",
+        formula=(
+            "z = TopK(W_enc (h − b_dec) + b_enc)",
+            "ĥ = W_dec z + b_dec",
+            "FVU = Σ ‖h − ĥ‖² / Σ ‖h − h̄‖²",
+            "loss recovered = (L_mean − L_ĥ) / (L_mean − L_clean)",
+        ),
+        text=(
+            "At each site a TopK sparse autoencoder is trained on states of one part of the "
+            "documents and judged on the others. The first position of each window, which carries "
+            "massive activations, is left out. FVU is the residual variance over the variance "
+            "about the mean.",
+            "For the loss recovered, the reconstruction (L_ĥ), or the mean state (L_mean), is put "
+            "in place of the state and the rest of the network is run.",
+        ),
+        sources=(GAO, HUBEN, SUN),
+        page="docs/measures/fvu.md",
+    ),
+    Method(
+        anchor="method-energy",
+        title="Energies",
+        table="depth",
+        formula=(
+            "surprisal = −log softmax(W_U norm(h))[next token]",
+            "free energy = −log Σ exp(W_U norm(h))",
+            "downstream = the model's own loss, as a function of h",
+        ),
+        text=(
+            "An energy is a scalar of the state h at one site and position, differentiable in h. "
+            "Findings rest on the downstream energy, whose gradient is exact: the rest of the "
+            "network is run. The two lens energies read the state through the model's own final "
+            "norm and unembedding; they are badly calibrated in early layers and are shown beside.",
+        ),
+        sources=(LENS,),
+        page="docs/measures/surprisal.md",
+    ),
+    Method(
+        anchor="method-efas",
+        title="Energy–feature alignment (EFAS)",
+        table="features",
+        formula=(
+            "F_f = −∂E/∂a_f = −⟨∇E(h), d_f⟩",
+            "EFAS_f = corr(a_f, F_f)",
+            "A_f = mean(a_f · F_f)",
+            "t_f = Σ_c S_fc / √(Σ_c S_fc²)",
+        ),
+        text=(
+            "a_f is the activation of feature f and d_f its decoder row, of unit norm. EFAS is the "
+            "correlation of activation and force over all scored tokens of the held-out documents. "
+            "Positive: the feature is active where it lowers the energy (attractor). Negative: "
+            "repulsor. The attribution A_f is, to first order, the energy that ablation costs per "
+            "token.",
+            "The unit of inference is the document. With S_fc the sum of the centred products in "
+            "document c, t_f carries a small-sample correction. Multiplicity: max-T by "
+            "a multiplier bootstrap over documents, joint over all features of all sites; q by "
+            "Benjamini and Hochberg. A feature with fewer than 30 active tokens or 5 documents is "
+            "undefined and counted. Replicated: the same sign and p < .05 in the other half of the "
+            "documents.",
+        ),
+        sources=(CAMERON, WESTFALL, BENJAMINI),
+        page="docs/measures/energy_feature_alignment.md",
+    ),
+    Method(
+        anchor="method-intervention",
+        title="Interventions",
+        table="effects",
+        formula=(
+            "h ← h + (a′ − a) d_f",
+            "predicted ΔE = Σ (a′ − a) ⟨∇E, d_f⟩",
+            "measured ΔE = E(changed) − E(unchanged)",
+        ),
+        text=(
+            "Features are chosen on one half of the documents and changed in the other: ablated "
+            "(a′ = 0) or doubled (a′ = 2a) wherever they are active in a window, with what the "
+            "dictionary fails to reconstruct carried along unchanged. The rest of the network is "
+            "run and the change of the window's summed loss is measured. Beside it stands a step "
+            "of the same size along a random direction.",
+            "Calibration: slope and correlation of measured on predicted effects over features, "
+            "with intervals over documents; its null permutes the predictions among features.",
+        ),
+        sources=(NANDA,),
+        page="docs/measures/calibration.md",
+    ),
+    Method(
+        anchor="method-controls",
+        title="Controls",
+        table="controls",
+        text=(
+            "Permuted decoder: each feature's activation against the force along another "
+            "feature's row. Matched random directions: random unit directions that fire as often "
+            "as features do. Activations of another document: the pairing of activation and force "
+            "is broken between documents. Random-weight model: the whole analysis, dictionaries "
+            "included, on the same architecture with random weights.",
+            "The first three must give 5 % of features at p < .05 and no discovery. A random-"
+            "weight model has a loss and gradients of its own, so what it gives is reported.",
+        ),
+        sources=(ADEBAYO, HEAP),
+        page="docs/measures/index.md",
+    ),
+)  # fmt: skip
+
+
+def methods(records: Records) -> list[Method]:
+    """The paragraphs for the tables that are there."""
+    return [method for method in METHODS if records.table(method.table)]
+
+
+def references(shown: Sequence[Method]) -> list[str]:
+    """Every source that the paragraphs rest on, once, by author."""
+    return sorted({source for method in shown for source in method.sources}, key=str.lower)

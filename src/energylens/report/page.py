@@ -1,0 +1,208 @@
+"""The report: one HTML file from the records of a run, without torch, at rest on any machine."""
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from energylens.report.cards import cards
+from energylens.report.explorer import Packed, explorer, pack, table_data
+from energylens.report.figure import Column, Drawing, Figure, draw, write_whole
+from energylens.report.figures import figures
+from energylens.report.figures.volcano import by_strength, columns, feature_name
+from energylens.report.method import methods, references
+from energylens.report.records import Records, read
+from energylens.report.text import several
+from energylens.results.format import duration, number, p_value
+
+PAGE = "report.html"
+SHOWN_ROWS = 60  # of a table view: the whole table is a click (CSV) or a file (Parquet) away
+STATIC_FEATURES = 30
+_INDEX = re.compile(r"(?<![A-Za-z])([A-Za-zΣ])_([A-Za-zĥ]+)")
+GRADES = {
+    "real": "real model and data",
+    "quick": "quick budget: real, but small",
+    "control": "control or synthetic: not a finding",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A figure as the template needs it."""
+
+    figure: Figure
+    drawings: Sequence[Drawing]
+    rows: Sequence[Sequence[str]]
+    numeric: Sequence[bool]
+    more: str
+    data: Packed
+
+
+def build(run_dir: Path) -> Path:
+    """Build the page of a run from its records.
+
+    Args:
+        run_dir: A run folder: run.json, summary.json, tables/*.parquet.
+
+    Returns:
+        The page; beside it, `figures/` holds every figure as SVG and PNG.
+
+    Raises:
+        BadInput: If the folder holds no run.
+        ArtifactRefused: If a record is damaged.
+    """
+    records = read(run_dir)
+    (run_dir / "figures").mkdir(exist_ok=True)
+    shown = [_shown(figure, run_dir / "figures") for figure in figures(records)]
+    path = run_dir / PAGE
+    write_whole(path, _render(records, shown).encode("utf-8"))
+    return path
+
+
+def _render(records: Records, shown: Sequence[Shown]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("energylens.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    style, script = _asset("page.css"), _asset("page.js") + _asset("browser.js")
+    method = methods(records)
+    return environment.get_template("page.html.j2").render(
+        # Ours, read from the package: the only text that enters the page unescaped.
+        style=Markup(style), script=Markup(script), drawing=Markup,
+        style_hash=_hash(style), script_hash=_hash(script),
+        run=records.run, summary=records.summary, grade=_grade(records.summary),
+        strip=strip(records), cards=cards(records.summary), shown=shown,
+        explorer=explorer(records), static=static_features(records),
+        tables=list(records.tables.values()), indexed=indexed,
+        methods=method, references=references(method), number=number,
+    )  # fmt: skip
+
+
+def indexed(text: str) -> Any:
+    """A formula or a paragraph with its indices lowered: a_f becomes a with index f."""
+    from markupsafe import Markup, escape
+
+    return Markup(_INDEX.sub(r"\1<sub>\2</sub>", str(escape(text))))
+
+
+def _asset(name: str) -> str:
+    return (files("energylens.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
+
+
+def _grade(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """The grade and its words; an unknown grade counts as the lowest."""
+    grade = summary.get("grade")
+    grade = grade if grade in GRADES else "control"
+    return grade, GRADES[grade]
+
+
+def _shown(figure: Figure, folder: Path) -> Shown:
+    drawings = draw(figure, folder)
+    count = len(figure.columns[0].cells)
+    data = {
+        "tells": list(figure.tells),
+        "marks": [drawing.marks for drawing in drawings],
+        **table_data(figure.columns),
+    }
+    more = ""
+    if count > SHOWN_ROWS:
+        more = f"The first {SHOWN_ROWS} of {several(count, 'row')}; the CSV has them all."
+    return Shown(
+        figure=figure, drawings=drawings, more=more, data=pack(f"data-{figure.name}", data),
+        rows=cells(figure.columns, SHOWN_ROWS), numeric=[_is_numeric(c) for c in figure.columns],
+    )  # fmt: skip
+
+
+def _is_numeric(column: Column) -> bool:
+    return not any(isinstance(cell, str) for cell in column.cells[:SHOWN_ROWS])
+
+
+def cells(columns: Sequence[Column], most: int) -> list[list[str]]:
+    """The first rows of a table as text; undefined is a dash."""
+    shown = [[_cell(cell, column.signed) for cell in column.cells[:most]] for column in columns]
+    return [list(row) for row in zip(*shown, strict=True)]
+
+
+def _cell(value: Any, signed: bool) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or not np.isfinite(value):
+        return "–"
+    return number(float(value), signed=signed)
+
+
+def strip(records: Records) -> list[tuple[str, str]]:
+    """Where the numbers come from, in one line; what a record does not say is left out."""
+    run, inputs = records.run, records.run.get("inputs", {})
+    model, text = inputs.get("model", {}), inputs.get("text", {})
+    hardware, tokens = run.get("hardware", {}), _tokens(records)
+    seeds = ", ".join(str(seed) for seed in run.get("seeds", []))
+    machine = " ".join(
+        filter(None, [_cores(hardware), duration(run["seconds"]) if run.get("seconds") else ""])
+    )
+    words = [
+        ("data", records.summary.get("grade", "")),
+        ("model", _named(model)),
+        ("text", _named(text)),
+        ("documents", f"{text['documents']:,}" if text.get("documents") else ""),
+        ("training tokens", tokens),
+        ("seed" if len(run.get("seeds", [])) == 1 else "seeds", seeds),
+        ("run", machine),
+        ("energylens", run.get("versions", {}).get("energylens", "")),
+        ("date", (run.get("finished") or run.get("started") or "")[:10]),
+        ("status", "" if run.get("status") == "done" else run.get("status", "")),
+    ]
+    return [(name, value) for name, value in words if value]
+
+
+def _named(thing: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, [thing.get("name"), (thing.get("sha256") or "")[:8]]))
+
+
+def _cores(hardware: Mapping[str, Any]) -> str:
+    threads = hardware.get("threads") or hardware.get("cores")
+    return f"{several(threads, 'thread')}," if threads else ""
+
+
+def _tokens(records: Records) -> str:
+    table = records.table("dictionaries")
+    if table is None or "tokens" not in table.columns:
+        return ""
+    return f"{int(np.nanmax(table.number('tokens'))):,}"
+
+
+def static_features(records: Records) -> list[dict[str, str]]:
+    """The strongest features as a plain table, for paper and for browsers without scripts."""
+    features = records.table("features")
+    if features is None:
+        return []
+    top = by_strength(features).where(slice(0, STATIC_FEATURES))
+    values = {column.name: column.cells for column in columns(top)}
+    return [
+        {
+            "site": values["site"][i],
+            "feature": str(int(values["feature"][i])),
+            "name": feature_name(values["layer"][i], values["feature"][i]),
+            "efas": _cell(values["efas"][i], True),
+            "low": _cell(values["low"][i], True),
+            "high": _cell(values["high"][i], True),
+            "p": p_value(float(values["p_max_t"][i])),
+            "q": p_value(float(values["q"][i])),
+            "density": _cell(values["density"][i], False),
+            "verdict": values["verdict"][i],
+        }
+        for i in range(top.rows)
+    ]

@@ -1,0 +1,473 @@
+// The feature browser: a list to search and sort, and the page of the chosen feature.
+
+const CHUNK = 80; // rows of the list drawn at a time
+const PLACE = /^#feature=(.+\/\d+)$/;
+const COLUMNS = [
+  { name: "row", label: "feature" },
+  { name: "token", label: "peak token", wide: true },
+  { name: "efas", label: "EFAS", show: (value) => fixed(value, 3, true), number: true },
+  { name: "q", label: "q", show: chance, number: true },
+  { name: "density", label: "density", show: percent, number: true },
+  { name: "spark", label: "activation" },
+  { name: "ablation", label: "ΔE", show: (value) => (value === null ? "" : number(value, 2, true)), number: true, wide: true },
+];
+const GROUPS = [
+  ["top", "Where it is most active"],
+  ["upper quarter", "In the upper quarter of its activations"],
+  ["median", "Around its median activation"],
+  ["off, large force", "Off, though the force on it is large"],
+];
+
+class Browser {
+  constructor(table, pages) {
+    this.pages = pages.pages;
+    this.tokens = pages.tokens;
+    this.documents = pages.documents;
+    this.features = this.gather(table);
+    this.byKey = new Map(this.features.map((feature) => [feature.key, feature]));
+    this.sort = { name: "row", down: false };
+    this.chosen = null;
+    this.head();
+    this.options("site", this.features.map((feature) => feature.site));
+    this.options("verdict", this.features.map((feature) => feature.verdict));
+    $("search").addEventListener("input", () => this.filter());
+    for (const id of ["site", "verdict"]) $(id).addEventListener("change", () => this.filter());
+    $("list").addEventListener("scroll", () => this.fill());
+    addEventListener("hashchange", () => this.follow(true));
+    addEventListener("keydown", (event) => this.key(event));
+    this.filter();
+    this.follow(true) || this.choose(this.shown[0]);
+  }
+
+  gather({ columns, cells }) {
+    const names = columns.map((column) => column.name);
+    return cells[0].map((_, row) => {
+      const feature = Object.fromEntries(names.map((name, i) => [name, cells[i][row]]));
+      feature.row = row;
+      feature.key = `${feature.site}/${feature.feature}`;
+      feature.name = `L${feature.layer}·${feature.feature}`;
+      feature.page = this.pages[feature.key] ?? null;
+      feature.token = feature.page ? this.peak(feature.page) : "";
+      feature.ablation = feature.page ? feature.page.ablation_measured : null;
+      return feature;
+    });
+  }
+
+  peak(page) {
+    const counts = new Map();
+    for (const context of page.contexts) {
+      if (context.group !== "top") continue;
+      const token = this.tokens[context.tokens[context.peak]] ?? "";
+      counts.set(token, (counts.get(token) ?? 0) + 1);
+    }
+    return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "";
+  }
+
+  // What a search looks through: every name of the feature, and every token on its page.
+  haystack(feature) {
+    if (feature.text === undefined) {
+      const { page } = feature;
+      const words = page ? [...page.raised_tokens, ...page.lowered_tokens] : [];
+      if (page) for (const { tokens } of page.contexts) words.push(tokens.map((t) => this.tokens[t]).join(""));
+      feature.text = [feature.name, `${feature.layer}/${feature.feature}`, feature.key, feature.verdict, ...words]
+        .join("\n").toLowerCase();
+    }
+    return feature.text;
+  }
+
+  head() {
+    const cells = COLUMNS.map((column) => {
+      const act = () => this.order(column.name);
+      const button = make("button", { type: "button", on: { click: act } }, column.label);
+      const sortable = column.name !== "spark";
+      const kind = [column.number ? "n" : "", column.name === "token" ? "token" : "", column.wide ? "wide" : ""];
+      return make("th", { scope: "col", "data-name": column.name, class: kind.join(" ").trim() || null },
+        sortable ? button : column.label);
+    });
+    $("sorts").replaceChildren(...cells);
+  }
+
+  options(id, values) {
+    for (const value of [...new Set(values)].sort()) $(id).append(make("option", { value }, value));
+  }
+
+  order(name) {
+    const number = COLUMNS.find((column) => column.name === name).number ?? false;
+    this.sort = this.sort.name === name ? { name, down: !this.sort.down } : { name, down: number };
+    this.filter();
+  }
+
+  filter() {
+    const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const [site, verdict] = [$("site").value, $("verdict").value];
+    this.shown = this.features.filter((feature) =>
+      (!site || feature.site === site) && (!verdict || feature.verdict === verdict)
+      && words.every((word) => this.haystack(feature).includes(word)));
+    const { name, down } = this.sort;
+    const rank = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
+    const blank = (value) => value === null || value === "";
+    this.shown.sort((one, other) => {
+      const [a, b] = [one[name], other[name]];
+      if (blank(a) || blank(b)) return blank(a) - blank(b); // undefined stays last either way
+      return (down ? -1 : 1) * rank(a, b) || one.row - other.row;
+    });
+    for (const cell of $("sorts").children) {
+      const sorted = cell.dataset.name === name;
+      if (sorted) cell.setAttribute("aria-sort", down ? "descending" : "ascending");
+      else cell.removeAttribute("aria-sort");
+    }
+    const count = this.shown.length.toLocaleString("en-US");
+    $("found").textContent = `${count} of ${this.features.length.toLocaleString("en-US")} features`
+      + (name === "row" ? ", surest first" : "");
+    $("rows").replaceChildren();
+    $("list").scrollTop = 0;
+    this.fill();
+  }
+
+  fill(upTo = 0) {
+    const [list, rows] = [$("list"), $("rows")];
+    while (rows.children.length < this.shown.length
+      && (rows.children.length <= upTo || list.scrollTop + 2 * list.clientHeight > list.scrollHeight)) {
+      const from = rows.children.length;
+      rows.append(...this.shown.slice(from, from + CHUNK).map((feature) => this.row(feature)));
+    }
+    this.mark();
+  }
+
+  row(feature) {
+    const cells = COLUMNS.map((column) => {
+      if (column.name === "row") return make("td", {}, this.link(feature));
+      if (column.name === "spark") return make("td", {}, feature.page ? spark(feature.page.activation_counts) : "");
+      if (column.name === "token") return make("td", { class: "token wide", title: feature.token }, feature.token);
+      return make("td", { class: column.wide ? "n wide" : "n" }, column.show(feature[column.name]));
+    });
+    const row = make("tr", { on: { click: () => this.go(feature, false) } }, ...cells);
+    row.feature = feature;
+    return row;
+  }
+
+  link(feature) {
+    const kind = ["attractor", "repulsor"].includes(feature.verdict) ? ` ${feature.verdict}` : "";
+    return make("a", { href: `#feature=${feature.key}`, title: feature.key },
+      make("i", { class: `mark${kind}`, "aria-hidden": "true" }), feature.name);
+  }
+
+  mark() {
+    for (const row of $("rows").children) {
+      const chosen = row.feature === this.chosen;
+      row.classList.toggle("chosen", chosen);
+      const link = row.querySelector("a");
+      if (chosen) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  }
+
+  go(feature, quiet) {
+    const place = `#feature=${feature.key}`;
+    if (location.hash === place) this.open(feature);
+    else if (quiet) location.replace(place);
+    else location.hash = place;
+  }
+
+  // Read the address; true if it names a feature of this run.
+  follow(open) {
+    let place = location.hash;
+    try { place = decodeURIComponent(place); } catch { return false; }
+    const feature = this.byKey.get(PLACE.exec(place)?.[1]);
+    if (!feature) return false;
+    if (open) this.open(feature);
+    return true;
+  }
+
+  open(feature) {
+    $("browser").dataset.view = "page";
+    this.choose(feature);
+    const { top, bottom } = $("browser").getBoundingClientRect();
+    if (top > innerHeight * 0.6 || bottom < innerHeight * 0.3 || innerWidth <= 860) {
+      $("features").scrollIntoView({ behavior: "instant" });
+    }
+  }
+
+  choose(feature) {
+    if (!feature) return;
+    this.chosen = feature;
+    const at = this.shown.indexOf(feature);
+    if (at >= 0) {
+      this.fill(at);
+      const [list, row] = [$("list"), $("rows").children[at]];
+      const above = row.offsetTop - list.scrollTop < 40;
+      const below = row.offsetTop + row.offsetHeight > list.scrollTop + list.clientHeight;
+      if (above || below) list.scrollTop = row.offsetTop - list.clientHeight / 3;
+    }
+    this.mark();
+    $("page").replaceChildren(...new Page(this, feature).parts());
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName ?? "");
+    if (typing) {
+      if (event.key === "Escape") event.target.blur();
+      if (event.key === "Enter" && event.target.id === "search" && this.shown[0]) {
+        event.target.blur();
+        this.go(this.shown[0], true);
+      }
+    } else if (event.key === "/") {
+      event.preventDefault();
+      $("browser").dataset.view = "list";
+      $("search").focus();
+      $("search").select();
+    } else if (event.key === "j" || event.key === "k") {
+      const next = this.shown[this.shown.indexOf(this.chosen) + (event.key === "j" ? 1 : -1)];
+      if (next) this.go(next, true);
+    }
+  }
+}
+
+class Page {
+  constructor(browser, feature) {
+    Object.assign(this, { browser, feature, page: feature.page });
+  }
+
+  parts() {
+    const { page } = this;
+    const back = make("button", { type: "button", class: "back", on: { click: () => {
+      $("browser").dataset.view = "list";
+    } } }, "← all features");
+    if (!page) {
+      const why = "No contexts were kept for this feature: only the surest, the intervened on and a random few have them.";
+      return [back, ...this.title(), make("p", { class: "small" }, why)];
+    }
+    return [back, ...this.title(), ...this.contexts(), this.plots(), this.logits(), ...this.neighbours(), ...this.classes()];
+  }
+
+  title() {
+    const { feature } = this;
+    const head = make("div", { class: "title" }, make("h3", {}, feature.name),
+      make("span", { class: "small" }, feature.key));
+    const facts = make("dl", { class: "facts" }, ...this.facts().map(([name, value]) =>
+      make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+    return [head, make("p", { class: "said" }, this.verdict()), facts];
+  }
+
+  verdict() {
+    const { feature } = this;
+    const said = {
+      attractor: "Attractor: active where it lowers the energy, beyond chance",
+      repulsor: "Repulsor: active where it raises the energy, beyond chance",
+      "within chance": "Within chance: its alignment is no larger than noise gives",
+    }[feature.verdict];
+    if (!said) return `${feature.verdict[0].toUpperCase()}${feature.verdict.slice(1)}.`;
+    const again = { true: "; found again in the other half of the documents",
+      false: "; not found again in the other half of the documents" }[feature.replicated] ?? "";
+    return `${said} (max-T p ${relation(feature.p_max_t)})${again}.`;
+  }
+
+  facts() {
+    const { feature, page } = this;
+    const facts = [
+      ["EFAS", interval(feature.efas, feature.low, feature.high)],
+      ["q", chance(feature.q)],
+      ["density", `${percent(feature.density)} of tokens`],
+      ["evidence", `${number(feature.n_active)} tokens, ${number(feature.n_documents)} documents`],
+      ["attribution", `${number(feature.attribution, 3, true)} nats/token`],
+    ];
+    if (feature.efas_surprisal !== undefined) {
+      facts.push(["EFAS, lens energies", `${number(feature.efas_surprisal, 2, true)} surprisal, ${number(feature.efas_free_energy, 2, true)} free energy`]);
+    }
+    if (page && page.ablation_measured !== null) {
+      facts.push(
+        ["ablation, measured", `${interval(page.ablation_measured, page.ablation_low, page.ablation_high)} nats`],
+        ["ablation, predicted", `${number(page.ablation_predicted, 3, true)} nats`],
+        ["random step of that size", `${number(page.ablation_random, 2, true)} nats`],
+        ["doubling, measured", `${number(page.double_measured, 3, true)} nats`],
+        ["contexts of ablation", `${number(page.ablation_contexts)}, KL ${number(page.kl_mean, 2)} nats`],
+      );
+    }
+    return facts;
+  }
+
+  contexts() {
+    const { contexts } = this.page;
+    if (!contexts.length) return [];
+    const most = (name) => Math.max(1e-12, ...contexts.flatMap((context) => context[name].map((v) => Math.abs(v ?? 0))));
+    this.scale = { activation: most("activation"), force: most("force") };
+    const box = make("div", { class: "contexts" });
+    for (const [group, title] of GROUPS) {
+      const some = contexts.filter((context) => context.group === group);
+      if (some.length) box.append(make("p", { class: "group" }, title), ...some.map((context) => this.context(context)));
+    }
+    const wrap = make("button", { type: "button", "aria-pressed": "false", on: { click: () => {
+      wrap.setAttribute("aria-pressed", String(box.classList.toggle("whole")));
+    } } }, "whole contexts");
+    const legend = make("p", { class: "small" },
+      "Background: activation. Underline: force on the energy, blue where more of the feature lowers it, vermilion where it raises it. Point at a token for both numbers. ", wrap);
+    return [make("h4", {}, "In context"), legend, box];
+  }
+
+  context(context) {
+    const tokens = context.tokens.map((_, at) => this.token(context, at));
+    const line = make("div", { class: "line" },
+      make("span", { class: "before" }, make("span", {}, ...tokens.slice(0, context.peak))),
+      make("span", { class: "peak" }, ...tokens.slice(context.peak, context.peak + 1)),
+      make("span", { class: "after" }, ...tokens.slice(context.peak + 1)));
+    const place = `${this.browser.documents[context.document]}, token ${number(context.position)}`;
+    return make("div", { class: "context" }, line, make("span", { class: "small", title: place }, place));
+  }
+
+  token(context, at) {
+    const [activation, force] = [context.activation[at] ?? 0, context.force[at] ?? 0];
+    const side = force > 0 ? " down" : force < 0 ? " up" : "";
+    const text = this.browser.tokens[context.tokens[at]];
+    const mark = make("span", { class: `tok${side}${at === context.peak ? " top" : ""}`, on: {
+      pointerenter: (event) => tell(`activation ${number(activation)}\nforce ${number(force, 3, true)} nats per unit`, event.clientX, event.clientY),
+      pointerleave: hush,
+    } }, text);
+    mark.style.setProperty("--active", Math.max(0, activation) / this.scale.activation);
+    mark.style.setProperty("--force", Math.min(1, Math.sqrt(Math.abs(force) / this.scale.force)));
+    return mark;
+  }
+
+  plots() {
+    return make("div", { class: "pair" }, this.histogram(), this.scatter());
+  }
+
+  histogram() {
+    const { activation_counts: counts, activation_edges: edges } = this.page;
+    if (!counts.length) return make("div");
+    const plot = new Plot([edges[0], edges.at(-1)], [0, Math.log10(1 + Math.max(...counts))], "activation", "active tokens (log scale)");
+    let path = "";
+    counts.forEach((count, i) => {
+      const [left, right] = [plot.x(edges[i]), plot.x(edges[i + 1])];
+      path += `M${left} ${plot.y(0)}V${plot.y(Math.log10(1 + count))}H${Math.max(left + 0.5, right - 1)}V${plot.y(0)}z`;
+    });
+    plot.add("path", { class: "bars", d: path });
+    plot.ticks([edges[0], edges.at(-1)], [[0, "0"], [Math.log10(1 + Math.max(...counts)), number(Math.max(...counts))]]);
+    return make("div", {}, make("h4", {}, "How active it is"), plot.svg);
+  }
+
+  scatter() {
+    const { scatter_activation: a, scatter_force: f } = this.page;
+    if (!a.length) return make("div");
+    const [right, low, high] = [Math.max(...a), Math.min(0, ...f), Math.max(0, ...f)];
+    const plot = new Plot([0, right], [low, high], "activation", "force −∂E/∂a (nats per unit)");
+    const { scatter_slope: slope, scatter_intercept: intercept, scatter_null_low: from, scatter_null_high: to } = this.page;
+    if (from !== null && to !== null && intercept !== null && slope !== null) {
+      const middle = a.reduce((sum, value) => sum + value, 0) / a.length;
+      const level = intercept + slope * middle;
+      const at = (line, x) => plot.y(Math.max(low, Math.min(high, level + line * (x - middle))));
+      plot.add("path", { class: "null", d: `M${plot.x(0)} ${at(from, 0)}L${plot.x(right)} ${at(from, right)}V${at(to, right)}L${plot.x(0)} ${at(to, 0)}z` });
+    }
+    plot.add("line", { class: "zero", x1: plot.x(0), x2: plot.x(right), y1: plot.y(0), y2: plot.y(0) });
+    plot.add("path", { class: "dots", d: a.map((x, i) => `M${plot.x(x) - 1.6} ${plot.y(f[i])}a1.6 1.6 0 1 0 3.2 0a1.6 1.6 0 1 0 -3.2 0`).join("") });
+    if (slope !== null && intercept !== null) {
+      const ends = [0, right].map((x) => [plot.x(x), plot.y(Math.max(low, Math.min(high, intercept + slope * x)))]);
+      plot.add("line", { class: "fit", x1: ends[0][0], y1: ends[0][1], x2: ends[1][0], y2: ends[1][1] });
+    }
+    plot.ticks([0, right], [[low, number(low, 2, true)], ...(low < 0 && high > 0 ? [[0, "0"]] : []), [high, number(high, 2, true)]]);
+    const note = make("p", { class: "small" }, `Line: least squares, slope ${number(slope, 3, true)}. Grey: slopes of 95 % of the null.`);
+    return make("div", {}, make("h4", {}, "Force against activation"), plot.svg, note);
+  }
+
+  logits() {
+    const { page } = this;
+    const most = Math.max(1e-12, ...[...page.raised_logits, ...page.lowered_logits].map(Math.abs));
+    const side = (title, tokens, values, less) => make("div", {}, make("h4", {}, title),
+      measures(tokens.map((token, i) => [token, values[i]]), most, less));
+    return make("div", { class: "pair" },
+      side("Logits it raises most", page.raised_tokens, page.raised_logits, false),
+      side("Logits it lowers most", page.lowered_tokens, page.lowered_logits, true));
+  }
+
+  neighbours() {
+    const { page, feature, browser } = this;
+    if (!page.neighbour_features.length) return [];
+    const items = page.neighbour_features.map((id, i) => {
+      const near = browser.byKey.get(`${feature.site}/${id}`);
+      const token = near && near.token ? ` “${near.token.trim()}”` : "";
+      return make("li", {}, near ? browser.link(near) : String(id), `${token} ${number(page.neighbour_cosines[i], 2, true)}`);
+    });
+    return [make("h4", {}, "Neighbours, by cosine of decoder rows"), make("ul", { class: "neighbours" }, ...items)];
+  }
+
+  classes() {
+    const { page } = this;
+    const pairs = page.classes.map((name, i) => [name, page.class_effects[i]]).filter(([, value]) => value !== null);
+    if (!pairs.length) return [];
+    const unmet = page.classes.length - pairs.length;
+    const note = `Mean change of the loss, in nats, when its active tokens of that class are ablated${unmet ? `; ${unmet} undefined (no such token)` : ""}.`;
+    return [make("h4", {}, "Effect of ablation by token class"), make("p", { class: "small" }, note),
+      measures(pairs, Math.max(1e-12, ...pairs.map(([, value]) => Math.abs(value))), false)];
+  }
+}
+
+// Names with bars from a common zero.
+function measures(pairs, most, less) {
+  const low = Math.min(0, ...pairs.map(([, value]) => value)) / most;
+  const places = Math.max(0, 1 - Math.floor(Math.log10(most)));
+  const span = Math.max(0, ...pairs.map(([, value]) => value)) / most - low || 1;
+  return make("div", { class: "measures" }, ...pairs.flatMap(([name, value]) => {
+    const bar = make("i");
+    bar.style.left = `${100 * (Math.min(0, value / most) - low) / span}%`;
+    bar.style.width = `${100 * Math.abs(value) / most / span}%`;
+    return [make("span", { class: "name", title: name }, name),
+      make("span", { class: less ? "gauge less" : "gauge", "aria-hidden": "true" }, bar),
+      make("span", { class: "n" }, fixed(value, places, true))];
+  }));
+}
+
+function spark(counts) {
+  const most = Math.log10(1 + Math.max(1, ...counts));
+  const step = 56 / Math.max(1, counts.length);
+  const path = counts.map((count, i) => {
+    const height = (15 * Math.log10(1 + count)) / most;
+    return `M${(i * step).toFixed(1)} 16v${-height.toFixed(1)}h${Math.max(0.6, step - 0.6).toFixed(1)}v${height.toFixed(1)}z`;
+  }).join("");
+  return shape("svg", { class: "spark", viewBox: "0 0 56 16", "aria-hidden": "true" }, shape("path", { d: path }));
+}
+
+class Plot {
+  constructor([left, right], [low, high], across, up) {
+    Object.assign(this, { left, right: right === left ? left + 1 : right, low, high: high === low ? low + 1 : high });
+    this.svg = shape("svg", { class: "plot", viewBox: "0 0 340 210", role: "img", "aria-label": `${up} against ${across}` },
+      shape("text", { x: 40, y: 10 }, up), shape("text", { x: 190, y: 206, "text-anchor": "middle" }, across),
+      shape("line", { class: "axis", x1: 40, x2: 335, y1: 176, y2: 176 }));
+  }
+
+  x(value) { return Number((40 + (290 * (value - this.left)) / (this.right - this.left)).toFixed(1)); }
+
+  y(value) { return Number((176 - (152 * (value - this.low)) / (this.high - this.low)).toFixed(1)); }
+
+  add(tag, attributes) { this.svg.append(shape(tag, attributes)); }
+
+  ticks(across, up) {
+    across.forEach((value, i) => this.svg.append(
+      shape("text", { x: this.x(value), y: 191, "text-anchor": i ? "end" : "start" }, number(value, 2))));
+    for (const [value, text] of up) {
+      this.svg.append(shape("text", { x: 35, y: this.y(value) + 4, "text-anchor": "end" }, text));
+    }
+  }
+}
+
+// The browser's data is unpacked when the section comes near the window, or is asked for by its
+// address or a key.
+async function start() {
+  if ($("browser").hidden) {
+    $("browser").hidden = false;
+    document.querySelector(".still").hidden = true;
+    const [table, pages] = await Promise.all([data("data-volcano"), data("pages")]);
+    new Browser(table, pages);
+    $("browser").dataset.ready = "true";
+  }
+}
+
+if ($("browser")) {
+  const near = new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) { near.disconnect(); start(); }
+  }, { rootMargin: "800px" });
+  near.observe($("features"));
+  const asked = () => PLACE.test(location.hash) && start();
+  addEventListener("hashchange", asked);
+  addEventListener("keydown", (event) => { if (["j", "k", "/"].includes(event.key)) start(); });
+  asked();
+}

@@ -1,0 +1,163 @@
+"""From the words of a command line to a study's options; every fault is one plain sentence."""
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import MISSING, field, fields, make_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from energylens.core.errors import BadInput, nearest
+from energylens.studies.study import Study, check_options, flag, leaves, range_of
+
+_WORDS = {int: "a whole number", float: "a number", Path: "a path", str: "a word", bool: "no value"}
+
+
+def parse(study: Study, arguments: Sequence[str]) -> tuple[Any, Path | None]:
+    """Read a study's options and `--out`.
+
+    Raises:
+        BadInput: Names the option, what was given, and what it takes.
+        SystemExit: With code 0, after printing the help that was asked for.
+    """
+    import tyro
+
+    asked = _with_out(study)
+    prog = f"energylens run {study.name}"
+    if "-h" in arguments or "--help" in arguments:
+        tyro.cli(asked, prog=prog, description=_description(study), args=["--help"])
+    given = _grouped(study, arguments)
+    _refuse_unknown(study, given)
+    _refuse_missing(study, given)
+    found = _read(asked, arguments)
+    if found is None:
+        raise _fault(study, given)
+    options = study.options(**{f.name: getattr(found, f.name) for f in fields(study.options)})
+    check_options(options)
+    return options, found.out
+
+
+def _with_out(study: Study) -> type[Any]:
+    """The study's options and `--out`; ranges stand in the help where the type would."""
+    import tyro
+
+    out_hint = Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="DIR", help="Folder of the run.", help_behavior_hint="(default: under runs/)"
+        ),
+    ]
+    again = []
+    for option in fields(study.options):
+        hint = _hints(study)[option.name]
+        if allowed := range_of(hint):
+            shown = Annotated[hint, tyro.conf.arg(metavar=f"{{{allowed}}}")]
+            default = field(default=option.default, default_factory=option.default_factory)  # type: ignore[call-overload]
+            again.append((option.name, shown, default))
+    return make_dataclass(
+        study.options.__name__,
+        [*again, ("out", out_hint, field(default=None))],
+        bases=(study.options,),
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def _description(study: Study) -> str:
+    return f"{study.question}\n\nexample:\n  {study.example}"
+
+
+def _hints(study: Study) -> dict[str, Any]:
+    return get_type_hints(study.options, include_extras=True)
+
+
+def _grouped(study: Study, arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Each option with the words that follow it."""
+    given: list[tuple[str, list[str]]] = []
+    for word in arguments:
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word.partition("=")
+            given.append((name.replace("_", "-"), [value] if equals else []))
+        elif given:
+            given[-1][1].append(word)
+        else:
+            raise BadInput(
+                f"{word!r} is no option of {study.name}: options begin with --, "
+                f"see energylens run {study.name} --help"
+            )
+    return given
+
+
+def _refuse_unknown(study: Study, given: list[tuple[str, list[str]]]) -> None:
+    known = [flag(f.name) for f in fields(study.options)] + ["--out"]
+    switches = [f"--no-{n}" for n in _switches(study)]
+    seen: set[str] = set()
+    for name, values in given:
+        if name not in known and name not in switches:
+            near = " or ".join(repr(n) for n in nearest(name, known))
+            hint = f"did you mean {near}?" if near else f"see energylens run {study.name} --help"
+            raise BadInput(f"no option named {name!r} in {study.name}: {hint}")
+        if name in seen:
+            raise BadInput(f"option {name} is given twice: give it once, with all its values")
+        if not values and name not in switches and name.removeprefix("--") not in _switches(study):
+            raise BadInput(f"option {name} is given no value: it takes {_takes(study, name)}")
+        seen.add(name)
+
+
+def _refuse_missing(study: Study, given: list[tuple[str, list[str]]]) -> None:
+    there = {name for name, _ in given}
+    for option in fields(study.options):
+        needed = option.default is MISSING and option.default_factory is MISSING
+        if needed and flag(option.name) not in there:
+            takes = _takes(study, flag(option.name))
+            raise BadInput(f"{study.name} needs the option {flag(option.name)}: it takes {takes}")
+
+
+def _switches(study: Study) -> list[str]:
+    return [n.replace("_", "-") for n, hint in _hints(study).items() if bool in leaves(hint)]
+
+
+def _read(target: type[Any], words: Sequence[str]) -> Any | None:
+    """What the words say, or None: the parser's own complaint is a page long and is not shown."""
+    import tyro
+
+    try:
+        with redirect_stderr(io.StringIO()):
+            return tyro.cli(target, args=list(words), console_outputs=False)
+    except SystemExit:
+        return None
+
+
+def _fault(study: Study, given: list[tuple[str, list[str]]]) -> BadInput:
+    """Which option cannot be read: each is tried alone."""
+    hints = {flag(n): hint for n, hint in _hints(study).items()} | {"--out": Path}
+    for name, values in given:
+        hint = hints.get(name, bool)
+        alone = make_dataclass("Alone", [(name.removeprefix("--").replace("-", "_"), hint)])
+        is_switch = bool in leaves(hint)
+        if (is_switch and values) or (not is_switch and _read(alone, [name, *values]) is None):
+            shown = " ".join(values)
+            return BadInput(f"option {name} is {shown!r}: it takes {_takes(study, name)}")
+    return BadInput(f"these options do not fit together: see energylens run {study.name} --help")
+
+
+def _takes(study: Study, name: str) -> str:
+    """What an option takes, in words."""
+    hints = {flag(n): hint for n, hint in _hints(study).items()} | {"--out": Path}
+    hint = hints.get(name, bool)
+    words = [_word(leaf) for leaf in leaves(hint) if leaf is not NoneType]
+    text = " or ".join(dict.fromkeys(words))
+    allowed = range_of(hint)
+    text = f"{text}, {allowed}" if allowed else text
+    return f"one or more: {text}" if _is_many(hint) else text
+
+
+def _word(leaf: Any) -> str:
+    if get_origin(leaf) is Literal:
+        return "one of " + ", ".join(str(choice) for choice in get_args(leaf))
+    return _WORDS.get(leaf, getattr(leaf, "__name__", str(leaf)))
+
+
+def _is_many(hint: Any) -> bool:
+    return any(get_origin(part) in (list, tuple) for part in (hint, *get_args(hint)))

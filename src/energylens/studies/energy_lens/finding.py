@@ -1,0 +1,262 @@
+"""The finding in words and figures, computed from the tables and nothing else."""
+
+import math
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from energylens.results.format import count, interval, number, p_value
+from energylens.results.record import Control, Estimate, Summary
+from energylens.stats.rates import poisson_interval
+from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.material import Material
+from energylens.studies.energy_lens.scoring import HEADLINE, LENS
+from energylens.studies.energy_lens.statistics import LEVEL, RANDOM_WEIGHTS, Inference, SiteScores
+from energylens.studies.energy_lens.tables import EXPECTED, allowed
+
+QUICK_DOCUMENTS = 100
+
+
+def summarise(
+    material: Material, inference: Inference, tables: dict[str, pa.Table], options: EnergyLens
+) -> Summary:
+    """Figures, controls and the finding sentence of a run."""
+    rows = {name: table.to_pylist() for name, table in tables.items()}
+    figures = _figures(inference, rows, material)
+    controls = _controls(inference)
+    documents = int(material.held_out.document.unique().numel())
+    quick = documents < QUICK_DOCUMENTS
+    return Summary(
+        study="energy-lens",
+        subject=f"{material.subject.loaded.name} · {material.corpus}",
+        finding=_finding(figures, controls),
+        detail=_detail(figures),
+        grade="quick" if quick else "real",
+        figures=figures,
+        controls=controls,
+        cards=tuple(name for name in CARDS if name in figures),
+        limits=tuple(_limits(material, options, rows)),
+        suspicious=tuple(_suspicious(inference, rows)),
+    )
+
+
+CARDS = (
+    "features_beyond_chance.downstream",
+    "efas_max.downstream",
+    "calibration_correlation",
+    "calibration_slope",
+    "replicated_share.downstream",
+    "features_beyond_chance.random_weights",
+)
+
+
+def _figures(
+    inference: Inference, rows: dict[str, list[dict[str, Any]]], material: Material
+) -> dict[str, Estimate]:
+    documents = int(material.held_out.document.unique().numel())
+    figures = {}
+    for energy in (HEADLINE, *LENS):
+        sites = inference.energies[energy]
+        figures[f"features_beyond_chance.{energy}"] = _discoveries(
+            list(sites.values()), documents, label=f"Features beyond chance, {energy}")
+        for site, scores in sites.items():
+            layer = site.split(".")[1] + ("_pre" if site.endswith("resid_pre") else "")
+            figures[f"features_beyond_chance.{energy}.layer_{layer}"] = _discoveries(
+                [scores], documents, label=f"Features beyond chance at {site}, {energy}")
+        figures[f"efas_max.{energy}"] = _largest(inference, energy, documents)
+    figures["replicated_share.downstream"] = _replication(inference, documents)
+    figures |= _calibration(rows["calibration"])
+    for control, sites in inference.controls.items():
+        slug = {RANDOM_WEIGHTS: "random_weights"}.get(control, control.replace(" ", "_"))
+        figures[f"features_beyond_chance.{slug}"] = _discoveries(
+            list(sites.values()), documents, label=f"Features beyond chance, {control}")
+    figures |= _dictionaries(rows["dictionaries"])
+    vocab = material.subject.loaded.vocab_size
+    figures["uniform_surprisal"] = Estimate(
+        math.log(vocab), "nats", label="Surprisal of a uniform guess", n=vocab, n_unit="tokens")
+    losses = [row for row in rows["depth"] if row["energy"] == HEADLINE]
+    figures["model_loss"] = Estimate(
+        losses[0]["mean"], "nats per token", low=losses[0]["low"], high=losses[0]["high"],
+        null_mean=math.log(vocab), null_sd=0.0, n=documents, n_unit="documents",
+        label="Model's loss on the held-out text", note="null: a uniform guess")  # fmt: skip
+    return figures
+
+
+def _discoveries(sites: list[SiteScores], documents: int, *, label: str) -> Estimate:
+    """Features with family-wise p at most .05; under the null a family has any one time in 20."""
+    found = sum(int(scores.beyond.sum()) for scores in sites)
+    scored = sum(int(scores.scored.sum()) for scores in sites)
+    total = sum(len(scores.scored) for scores in sites)
+    bounds = poisson_interval(torch.tensor(found))
+    return Estimate(
+        found, f"of {scored:,} scored features", low=float(bounds.low), high=float(bounds.high),
+        null_mean=LEVEL, null_sd=math.sqrt(LEVEL), n=documents, n_unit="documents",
+        undefined=total - scored, label=label,
+        note="null: max-T at .05 over all sites, signs flipped by document",
+    )  # fmt: skip
+
+
+def _largest(inference: Inference, energy: str, documents: int) -> Estimate:
+    """Largest |EFAS| over all sites, beside the largest under permuted decoders."""
+    sites = inference.energies[energy]
+    best = max(sites, key=lambda site: float(sites[site].efas.abs().nan_to_num(-1).max()))
+    scores = sites[best]
+    f = int(scores.efas.abs().nan_to_num(-1).argmax())
+    sign = 1 if float(scores.efas[f]) > 0 else -1
+    ends = sorted((sign * float(scores.low[f]), sign * float(scores.high[f])))
+    null = [float(s.efas.abs().nan_to_num(0).max())
+            for s in inference.controls["permuted decoder"].values()]  # fmt: skip
+    spread = torch.tensor(null, dtype=torch.float64)
+    return Estimate(
+        abs(float(scores.efas[f])), "correlation", low=ends[0], high=ends[1],
+        null_mean=float(spread.mean()), null_sd=float(spread.std()) if len(null) > 1 else math.nan,
+        p=float(scores.p_max_t[f]), n=documents, n_unit="documents",
+        label="Largest |EFAS|", note=f"{best}, feature {f}; null: largest of permuted decoders",
+    )  # fmt: skip
+
+
+def _replication(inference: Inference, documents: int) -> Estimate:
+    """Discoveries that each half of the documents finds by itself; chance agrees in 1 of 800."""
+    found = again = 0
+    for site, scores in inference.headline.items():
+        found += int(scores.beyond.sum())
+        again += int((scores.beyond & inference.replicated[site]).sum())
+    chance = 2 * (LEVEL / 2) ** 2
+    from energylens.stats.rates import wilson_interval
+
+    rate = wilson_interval(torch.tensor(again), torch.tensor(found))
+    return Estimate(
+        float(rate.estimate), "share of discoveries", low=float(rate.low), high=float(rate.high),
+        null_mean=chance, null_sd=math.sqrt(chance * (1 - chance) / max(found, 1)),
+        n=found, n_unit="discoveries", label="Found in both halves",
+        note="p < .05 with the same sign in each half of the documents",
+    )  # fmt: skip
+
+
+def _calibration(rows: list[dict[str, Any]]) -> dict[str, Estimate]:
+    row = next((row for row in rows if row["site"] == "all sites"), None)
+    if row is None:
+        return {}
+    shared = {"n": row["n_documents"], "n_unit": "documents"}
+    null_mean, null_sd = row["null_correlation_mean"], row["null_correlation_sd"]
+    ratio = abs(row["slope"] / row["correlation"]) if row["correlation"] else math.nan
+    return {
+        "calibration_correlation": Estimate(
+            row["correlation"], "correlation", low=row["correlation_low"],
+            high=row["correlation_high"], null_mean=null_mean, null_sd=null_sd,
+            p=row["null_correlation_p"], label="Predicted against measured ablation",
+            note=f"{row['n_features']} features; null: predictions shuffled among features",
+            **shared),
+        "calibration_slope": Estimate(
+            row["slope"], "measured nats per predicted nat", low=row["slope_low"],
+            high=row["slope_high"], null_mean=0.0, null_sd=null_sd * ratio,
+            label="Slope of measured on predicted",
+            note="1 is perfect; null: predictions shuffled among features", **shared),
+    }  # fmt: skip
+
+
+def _dictionaries(rows: list[dict[str, Any]]) -> dict[str, Estimate]:
+    figures = {}
+    for row in (row for row in rows if row["model"] == "trained"):
+        layer = row["site"].split(".")[1] + ("_pre" if row["site"].endswith("resid_pre") else "")
+        figures[f"fvu.dictionary.layer_{layer}"] = Estimate(
+            row["fvu"], "fraction of variance unexplained", low=row["fvu_low"],
+            high=row["fvu_high"], null_mean=row["fvu_null"], null_sd=0.0,
+            label=f"FVU at {row['site']}", note="null: random directions of the same k",
+        )  # fmt: skip
+    return figures
+
+
+def _controls(inference: Inference) -> dict[str, Control]:
+    controls = {}
+    for name, sites in inference.controls.items():
+        found = sum(int(scores.beyond.sum()) for scores in sites.values())
+        scored = sum(int(scores.scored.sum()) for scores in sites.values())
+        hits = sum(int((scores.p[scores.scored] < LEVEL).sum()) for scores in sites.values())
+        rate = hits / scored if scored else math.nan
+        passed = found <= allowed(scored)
+        verdict = "as chance allows" if passed else "more than chance allows"
+        controls[name.replace(" ", "_").replace("-", "_")] = Control(
+            label=name[0].upper() + name[1:], value=found, expected=EXPECTED, passed=passed,
+            sentence=f"{name[0].upper() + name[1:]}: {count(found, scored)} features beyond chance,"
+            f" {number(100 * rate, digits=2)} % at p < .05, {verdict}.",
+        )  # fmt: skip
+    return controls
+
+
+def _finding(figures: dict[str, Estimate], controls: dict[str, Control]) -> str:
+    real = figures["features_beyond_chance.downstream"]
+    scored = real.unit.removeprefix("of ").removesuffix(" scored features")
+    best = figures["efas_max.downstream"]
+    random = figures.get("features_beyond_chance.random_weights")
+    if real.value:
+        text = f"{real.value:,} of {scored} features follow the energy beyond chance"
+    else:
+        text = f"None of {scored} features follows the energy beyond chance"
+    if random is not None:
+        others = random.unit.removeprefix("of ").removesuffix(" scored features")
+        text += f"; in a random-weight model, {random.value:,} of {others}"
+    size = interval(best.value, best.low, best.high)
+    return f"{text}. The largest |EFAS| is {size} (max-T p {p_value(best.p)})."
+
+
+def _detail(figures: dict[str, Estimate]) -> str:
+    r, slope = figures.get("calibration_correlation"), figures.get("calibration_slope")
+    if r is None or slope is None or not math.isfinite(r.value):
+        return "No intervention was measured."
+    return (
+        f"Predicted and measured energy changes of ablating single features correlate"
+        f" {interval(r.value, r.low, r.high)}, slope {interval(slope.value, slope.low, slope.high)};"
+        f" shuffled among features, {number(r.null_mean, digits=2)} ± {number(r.null_sd, digits=2)}."
+    )
+
+
+def _limits(
+    material: Material, options: EnergyLens, rows: dict[str, list[dict[str, Any]]]
+) -> list[str]:
+    limits = [
+        "EFAS is a correlation, not a cause: what a feature does is what its ablation measured.",
+        "Intervals of EFAS take the standard deviations of activation and force as known.",
+        f"The energy counts losses inside windows of {options.context} tokens; what a feature does"
+        " beyond the window is not seen.",
+        "The raw lens energies (surprisal, free energy) are badly calibrated before the last"
+        " layers; the finding rests on the downstream energy.",
+    ]
+    if "Q4" in material.subject.loaded.source or "smollm2" in material.subject.loaded.source:
+        limits.append(
+            "The packaged weights are rounded to 4 bits; figures are not those of the 16-bit model."
+        )
+    if material.held_out.unit != "document":
+        limits.append(
+            f"The text had too few documents; the statistical unit is a {material.held_out.unit}."
+        )
+    return limits
+
+
+def _suspicious(inference: Inference, rows: dict[str, list[dict[str, Any]]]) -> list[str]:
+    odd = []
+    for row in rows["dictionaries"]:
+        if row["model"] == "trained" and row["dead_share"] > 0.5:
+            odd.append(
+                f"{row['site']}: {row['dead_share']:.0%} of the dictionary is silent on held-out"
+                " text; train on more tokens or narrow it."
+            )
+        if row["model"] == "trained" and row["fvu"] > 0.5:
+            odd.append(f"{row['site']}: the dictionary explains less than half of the variance.")
+    for site, scores in inference.headline.items():
+        values = scores.efas[scores.scored]
+        ties = len(values) - len(values.unique())
+        if ties > 0.01 * max(len(values), 1):
+            odd.append(f"{site}: {ties} features share their EFAS with another; copied inputs?")
+        if float(values.abs().max() if len(values) else 0) > 0.99:
+            odd.append(f"{site}: an |EFAS| is at its bound of 1.")
+        if int(scores.scored.sum()) < 30:
+            odd.append(f"{site}: only {int(scores.scored.sum())} features have enough evidence.")
+    calibration = [r for r in rows["calibration"] if r["site"] != "all sites"]
+    odd += [
+        f"{row['site']}: predicted and measured ablation effects do not correlate beyond chance."
+        for row in calibration
+        if not (row["null_correlation_p"] or 1) < 0.05
+    ]
+    return odd

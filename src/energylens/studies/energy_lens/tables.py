@@ -1,0 +1,339 @@
+"""Tables of what was measured, one row a feature, a site, a control or an intervention."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from energylens.core.ports import Store
+from energylens.core.sites import layer_of
+from energylens.features.evaluate import loss_recovered
+from energylens.stats.bootstrap import cluster_bootstrap, interval, weighted_means_interval
+from energylens.stats.rates import wilson_interval
+from energylens.stats.robust import cluster_mean_interval
+from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.passes import Pass
+from energylens.studies.energy_lens.proof import ABLATE, KINDS
+from energylens.studies.energy_lens.scoring import HEADLINE, LENS, Bench, Scored
+from energylens.studies.energy_lens.statistics import Inference, SiteScores
+
+Row = dict[str, Any]
+QUANTILES = (5, 25, 50, 75, 95)
+EXPECTED = "about 5 % of features at p < .05, no discovery"
+
+
+def table(rows: list[Row]) -> pa.Table:
+    """Rows to an Arrow table; no rows give an empty one."""
+    return pa.Table.from_pylist(rows)
+
+
+def feature_rows(
+    benches: Mapping[str, Bench], scored: Scored, inference: Inference
+) -> Iterator[Row]:
+    """Every feature of every site, scored or not."""
+    for site in benches:
+        scores = inference.headline[site]
+        total = scored.total(f"{site}/features/total")
+        active = scored.total(f"{site}/features/active")
+        samples = float(scored.total(f"{site}/features/samples"))
+        strongest = scored.largest(site, len(total))
+        beyond, agree = scores.beyond, inference.replicated[site]
+        for f in range(len(total)):
+            n_active = int(active[f])
+            defined = bool(scores.scored[f])
+            yield {
+                "site": site, "layer": layer_of(site), "feature": f,
+                "status": "scored" if defined else "too few active" if n_active else "dead",
+                "density": n_active / samples,
+                "mean_activation": float(total[f]) / n_active if n_active else float("nan"),
+                "max_activation": float(strongest[f]) if n_active else float("nan"),
+                "n_active": n_active, "n_documents": int(scores.n_units[f]),
+                **{name: float(getattr(scores, name)[f])
+                   for name in ("efas", "low", "high", "t", "p", "q", "p_max_t", "attribution")},
+                "beyond": bool(beyond[f]),
+                "replicated": bool(agree[f]) if beyond[f] else None,
+                "verdict": _verdict(defined, bool(beyond[f]), float(scores.efas[f])),
+                **{f"{name}_{energy}": float(getattr(inference.energies[energy][site], name)[f])
+                   for energy in LENS for name in ("efas", "p_max_t")},
+            }  # fmt: skip
+
+
+def _verdict(defined: bool, beyond: bool, efas: float) -> str:
+    if not defined:
+        return "undefined"
+    if not beyond:
+        return "within chance"
+    return "attractor" if efas > 0 else "repulsor"
+
+
+def layer_rows(inference: Inference) -> Iterator[Row]:
+    """One row a site and energy: how many features are beyond chance, and how EFAS spreads."""
+    for energy, sites in inference.energies.items():
+        for site, scores in sites.items():
+            efas = scores.efas[scores.scored]
+            null = inference.controls["permuted decoder"][site]
+            null_efas = null.efas[null.scored]
+            top = _largest(scores)
+            yield {
+                "site": site, "layer": layer_of(site), "energy": energy,
+                "scored": int(scores.scored.sum()), "undefined": int((~scores.scored).sum()),
+                "beyond": int(scores.beyond.sum()),
+                "attractors": int((scores.beyond & (scores.efas > 0)).sum()),
+                "repulsors": int((scores.beyond & (scores.efas < 0)).sum()),
+                "largest_efas": top[0], "largest_low": top[1], "largest_high": top[2],
+                "threshold_t": scores.threshold,
+                "threshold_efas_median": _median_threshold(scores),
+                "rate_at_05": float((scores.p[scores.scored] < 0.05).double().mean()),
+                "replicated": (int((inference.replicated[site] & scores.beyond).sum())
+                               if energy == HEADLINE else None),
+                **{f"quantile_{q:02d}": _quantile(efas, q) for q in QUANTILES},
+                "null_05": _quantile(null_efas, 5), "null_95": _quantile(null_efas, 95),
+            }  # fmt: skip
+
+
+def _largest(scores: SiteScores) -> tuple[float, float, float]:
+    if not bool(scores.scored.any()):
+        return (float("nan"),) * 3
+    f = int(scores.efas.abs().nan_to_num(-1).argmax())
+    return float(scores.efas[f]), float(scores.low[f]), float(scores.high[f])
+
+
+def _median_threshold(scores: SiteScores) -> float:
+    """EFAS at which a typical feature would be beyond chance: its own scale, the family's |t|."""
+    ratio = (scores.efas / scores.t).abs()[scores.scored]
+    return float(ratio.nanmedian()) * scores.threshold if len(ratio) else float("nan")
+
+
+def _quantile(values: Tensor, percent: int) -> float:
+    return float(values.quantile(percent / 100)) if len(values) else float("nan")
+
+
+def control_rows(inference: Inference) -> Iterator[Row]:
+    """Every control: rate of p < .05, discoveries, largest |EFAS|."""
+    for control, sites in inference.controls.items():
+        for site, scores in sites.items():
+            hits = (scores.p[scores.scored] < 0.05).sum()
+            n = scores.scored.sum()
+            rate = wilson_interval(hits, n)
+            discoveries = int(scores.beyond.sum())
+            largest = scores.efas[scores.scored].abs()
+            yield {
+                "control": control, "energy": HEADLINE, "site": site, "layer": layer_of(site),
+                "scored": int(n), "discoveries": discoveries,
+                "rate_at_05": float(rate.estimate), "rate_low": float(rate.low),
+                "rate_high": float(rate.high),
+                "largest": float(largest.max()) if len(largest) else float("nan"),
+                "expected": EXPECTED, "passed": discoveries <= allowed(int(n)),
+            }  # fmt: skip
+
+
+def allowed(scored: int) -> int:
+    """Discoveries a control may make at one site and still pass.
+
+    Max-T lets a family have any discovery once in twenty; features that fire together make it a
+    few at once. Half a percent of the features, at least one, is far below any real finding.
+    """
+    return max(1, round(0.005 * scored))
+
+
+def dictionary_rows(
+    benches: Mapping[str, Bench], scored: Scored, store: Store, *, model: str, label: str, seed: int
+) -> Iterator[Row]:
+    """Held-out reconstruction of every dictionary, beside random directions of the same k."""
+    generator = torch.Generator().manual_seed(seed)
+    for site, bench in benches.items():
+        record = store.record(f"dictionary.{model}.{site}")
+        samples = scored.all(f"{site}/features/samples")
+        total = scored.all(f"{site}/sum")
+        mean = total.sum(0) / samples.sum()
+        variance = (
+            scored.all(f"{site}/square") - 2 * total @ mean + samples * mean.square().sum()
+        )
+        residual = scored.all(f"{site}/residual")
+        fvu = weighted_means_interval(residual, variance, draws=1000, generator=generator)
+        active = scored.total(f"{site}/features/active")
+        row = {
+            "site": site, "layer": layer_of(site), "d_in": bench.dictionary.d_in,
+            "width": bench.dictionary.width, "k": bench.dictionary.k,
+            "tokens": record["rows"], "steps": record["steps"],
+            "fvu": float(fvu.estimate), "fvu_low": float(fvu.low), "fvu_high": float(fvu.high),
+            "fvu_null": record["fvu_random"], "l0": float(active.sum() / samples.sum()),
+            "dead_share": float((active == 0).double().mean()), "model": label,
+            **dict.fromkeys(("loss_recovered", "loss_clean", "loss_ablated", "loss_reconstructed"),
+                            float("nan")),
+        }  # fmt: skip
+        if store.done(f"substitution.{site}") and model == "trained":
+            clean, ablated, rebuilt = store.tensors(f"substitution.{site}")["losses"].mean(1)
+            row |= {
+                "loss_clean": float(clean), "loss_ablated": float(ablated),
+                "loss_reconstructed": float(rebuilt),
+                "loss_recovered": float(loss_recovered(clean, ablated, rebuilt)),
+            }  # fmt: skip
+        yield row
+
+
+def depth_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
+    """Mean energy by depth; the downstream energy is the model's loss, the same at every site."""
+    samples = {site: scored.all(f"{site}/features/samples") for site in benches}
+    loss = scored.loss_by_unit()
+    for site in benches:
+        means = {
+            energy: scored.all(f"{site}/mean/{energy}") / samples[site] for energy in LENS
+        }
+        for energy, by_unit in (means | {HEADLINE: loss}).items():
+            mean = cluster_mean_interval(by_unit[:, None])
+            yield {
+                "energy": energy, "site": site, "layer": layer_of(site),
+                "mean": float(mean.estimate), "low": float(mean.low), "high": float(mean.high),
+                "n_documents": len(by_unit),
+            }  # fmt: skip
+
+
+def sink_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
+    """Norms of states: the first position's massive activation is why it is left out."""
+    for site in benches:
+        norms, massive = scored.all(f"{site}/norms"), scored.all(f"{site}/massive")
+        yield {
+            "site": site, "layer": layer_of(site), "norm_median": float(norms[:, 1:].median()),
+            "norm_max": float(norms.max()), "norm_first": float(norms[:, 0].median()),
+            "massive_elsewhere": int(massive.sum()), "positions": massive.numel(),
+        }  # fmt: skip
+
+
+def effect_rows(store: Store, sites: Mapping[str, Bench], documents: Mapping[str, Tensor]) -> (
+    Iterator[Row]
+):  # fmt: skip
+    """One row a feature and intervention: predicted and measured change, mean over windows."""
+    for site in sites:
+        proof, chosen = store.tensors(f"proof.{site}"), store.record(f"proof.{site}")["choices"]
+        for feature, rule in chosen:
+            for number, kind in enumerate(KINDS):
+                mine = (proof["feature"] == feature) & (proof["kind"] == number)
+                if not bool(mine.any()):
+                    continue
+                measured = proof["measured"][mine].double()
+                several = len(measured) > 1
+                bounds = cluster_mean_interval(measured[:, None]) if several else None
+                document = documents[site][proof["window"][mine]]
+                lens = proof["measured_lens"][mine].double().mean(0)
+                yield {
+                    "site": site, "layer": layer_of(site), "feature": feature,
+                    "intervention": kind, "chosen_by": rule, "n_contexts": int(mine.sum()),
+                    "n_documents": int(document.unique().numel()),
+                    "predicted": float(proof["predicted"][mine].mean()),
+                    "measured": float(measured.mean()),
+                    "low": float(bounds.low) if bounds else float("nan"),
+                    "high": float(bounds.high) if bounds else float("nan"),
+                    "kl": float(proof["kl"][mine].mean()),
+                    "measured_surprisal": float(lens[0]), "measured_free_energy": float(lens[1]),
+                }  # fmt: skip
+
+
+def calibration_rows(
+    store: Store, sites: Mapping[str, Bench], documents: Mapping[str, Tensor], *, seed: int
+) -> Iterator[Row]:
+    """Predicted against measured ablation over the features of each site, and over all sites."""
+    proofs = {site: store.tensors(f"proof.{site}") for site in sites}
+    for site, proof in proofs.items():
+        row = _calibration([(proof, documents[site])], seed=seed)
+        yield {"site": site, "layer": layer_of(site), **row}
+    everything = [(proof, documents[site]) for site, proof in proofs.items()]
+    yield {"site": "all sites", "layer": None, **_calibration(everything, seed=seed)}
+
+
+def _calibration(proofs: list[tuple[dict[str, Tensor], Tensor]], *, seed: int) -> Row:
+    """Slope and correlation with a bootstrap over documents, and with features shuffled."""
+    predicted, measured, count = _by_document(proofs)
+    generator = torch.Generator().manual_seed(seed)
+
+    def statistic(weights: Tensor) -> Tensor:
+        n = weights @ count
+        x, y = (weights @ predicted) / n, (weights @ measured) / n
+        return slope_and_correlation(x, y)
+
+    units = len(count)
+    nothing = dict.fromkeys(
+        ("slope", "slope_low", "slope_high", "correlation", "correlation_low", "correlation_high",
+         "null_correlation_mean", "null_correlation_sd", "null_correlation_p"), float("nan"),
+    )  # fmt: skip
+    n_features = count.shape[1]
+    if n_features < 3 or units < 2:
+        return {**nothing, "n_features": n_features, "n_documents": units}
+    observed = statistic(torch.ones(1, units, dtype=torch.float64))[0]
+    draws = cluster_bootstrap(statistic, units, draws=2000, generator=generator)
+    # A draw may leave a feature without a window; such a feature is left out of that draw.
+    bounds = interval(draws, observed=observed)
+    x, y = predicted.sum(0) / count.sum(0), measured.sum(0) / count.sum(0)
+    shuffles = torch.stack([torch.randperm(n_features, generator=generator) for _ in range(2000)])
+    null = slope_and_correlation(x.expand(len(shuffles), -1), y[shuffles])[:, 1]
+    beyond = int((null.abs() >= observed[1].abs()).sum())
+    return {
+        "slope": float(observed[0]), "slope_low": float(bounds.low[0]),
+        "slope_high": float(bounds.high[0]), "correlation": float(observed[1]),
+        "correlation_low": float(bounds.low[1]), "correlation_high": float(bounds.high[1]),
+        "null_correlation_mean": float(null.mean()), "null_correlation_sd": float(null.std()),
+        "null_correlation_p": (1 + beyond) / (1 + len(null)),
+        "n_features": n_features, "n_documents": units,
+    }  # fmt: skip
+
+
+def slope_and_correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Least-squares slope of y on x and their correlation, [draw 2]; nan entries are left out."""
+    here = x.isfinite() & y.isfinite()
+    n = here.sum(1, keepdim=True)
+    x, y = torch.where(here, x, 0.0), torch.where(here, y, 0.0)
+    a = torch.where(here, x - x.sum(1, keepdim=True) / n, 0.0)
+    b = torch.where(here, y - y.sum(1, keepdim=True) / n, 0.0)
+    product, xx, yy = (a * b).sum(1), a.square().sum(1), b.square().sum(1)
+    return torch.stack([product / xx, product / (xx * yy).sqrt()], dim=1)
+
+
+def _by_document(
+    proofs: list[tuple[dict[str, Tensor], Tensor]],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of predicted and measured ablation effects and counts, [document feature]."""
+    kept = []
+    for number, (proof, documents) in enumerate(proofs):
+        mine = proof["kind"] == KINDS.index(ABLATE)
+        kept.append(torch.stack([
+            documents[proof["window"][mine]].double(),
+            number * 1e7 + proof["feature"][mine].double(),
+            proof["predicted"][mine], proof["measured"][mine].double(),
+        ]))  # fmt: skip
+    rows = torch.cat(kept, dim=1)
+    unit = rows[0].unique(return_inverse=True)[1]
+    feature = rows[1].unique(return_inverse=True)[1]
+    shape = (int(unit.max()) + 1, int(feature.max()) + 1) if len(unit) else (0, 0)
+    where = (unit, feature)
+
+    def sums(values: Tensor) -> Tensor:
+        return torch.zeros(shape, dtype=torch.float64).index_put(where, values, accumulate=True)
+
+    return sums(rows[2]), sums(rows[3]), sums(torch.ones_like(rows[2]))
+
+
+def measurement_tables(
+    trained: Pass, control: Pass | None, inference: Inference, store: Store, options: EnergyLens
+) -> dict[str, pa.Table]:
+    """Every table but those of the feature pages."""
+    benches, scored = trained.benches, trained.scored
+    documents = {site: trained.documents_of_half_b for site in benches}
+    dictionaries = list(dictionary_rows(benches, scored, store, model="trained", label="trained",
+                                        seed=options.seed))  # fmt: skip
+    if control is not None:
+        dictionaries += dictionary_rows(control.benches, control.scored, store,
+                                        model="random_weights", label="random weights",
+                                        seed=options.seed)  # fmt: skip
+    return {
+        "features": table(list(feature_rows(benches, scored, inference))),
+        "layers": table(list(layer_rows(inference))),
+        "controls": table(list(control_rows(inference))),
+        "dictionaries": table(dictionaries),
+        "depth": table(list(depth_rows(benches, scored))),
+        "token_sites": table(list(sink_rows(benches, scored))),
+        "effects": table(list(effect_rows(store, benches, documents))),
+        "calibration": table(list(calibration_rows(store, benches, documents,
+                                                   seed=options.seed))),
+    }  # fmt: skip

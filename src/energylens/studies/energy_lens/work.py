@@ -1,0 +1,107 @@
+"""The order of the parts of energy-lens; each is saved when done, so a killed run resumes."""
+
+from collections.abc import Callable
+
+import torch
+
+from energylens.activations.certify import wrap
+from energylens.activations.subject import Subject
+from energylens.core.ports import Progress, Store
+from energylens.results.record import Summary
+from energylens.sources.model import random_weights_like
+from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.dictionaries import losses_by_window, train_sites
+from energylens.studies.energy_lens.finding import summarise
+from energylens.studies.energy_lens.held import held
+from energylens.studies.energy_lens.material import Material, gather
+from energylens.studies.energy_lens.pages import featured_tables
+from energylens.studies.energy_lens.passes import Pass
+from energylens.studies.energy_lens.proof import choose, prove_site
+from energylens.studies.energy_lens.scoring import Scored, pieces_of, score_piece
+from energylens.studies.energy_lens.statistics import Inference, infer, score_half
+from energylens.studies.energy_lens.tables import measurement_tables
+
+DOCUMENTS_PER_PIECE = 40
+TRAINED, RANDOM_WEIGHTS = "trained", "random_weights"
+
+
+def run(
+    options: EnergyLens, *, store: Store, progress: Progress, say: Callable[[str], None]
+) -> Summary:
+    """Energy-lens: dictionaries, energies, alignment, proof and controls, in this order."""
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    material = gather(options, store, say)
+    trained = _pass(material.subject, material, options, store, progress, model=TRAINED)
+    _substitute(material, trained, options, store, progress)
+    _prove(material, trained, options, store, progress)
+    control = None
+    if options.random_weights:
+        generator = torch.Generator().manual_seed(options.seed + 2)
+        empty = wrap(random_weights_like(material.subject.loaded, generator))
+        control = _pass(empty, material, options, store, progress, model=RANDOM_WEIGHTS)
+    say("testing every feature against its nulls")
+    inference = _infer(options, trained, control)
+    tables = measurement_tables(trained, control, inference, store, options)
+    tables |= featured_tables(material, trained, inference, store, options)
+    summary = summarise(material, inference, tables, options)
+    store.save("tables", tables=tables)
+    return summary
+
+
+def _pass(
+    subject: Subject,
+    material: Material,
+    options: EnergyLens,
+    store: Store,
+    progress: Progress,
+    *,
+    model: str,
+) -> Pass:
+    train, held_out = material.train, material.held_out
+    benches = train_sites(
+        subject, material.sites, train.ids, train.document, material.dictionary, store,
+        model=model, seed=options.seed, budget_mb=options.memory_mb, progress=progress,
+    )  # fmt: skip
+    pieces = pieces_of(held_out, model=model, size=DOCUMENTS_PER_PIECE)
+    real = model == TRAINED
+    for number, piece in enumerate(pieces):
+        # Half B (odd pieces) is where features are shown and intervened on.
+        score_piece(subject, benches, piece, store, lens=real, keep=real and number % 2 == 1,
+                    budget_mb=options.memory_mb, progress=progress)  # fmt: skip
+    scored = Scored(pieces=[store.tensors(piece.name) for piece in pieces])
+    return Pass(benches=benches, pieces=pieces, scored=scored)
+
+
+def _substitute(
+    material: Material, trained: Pass, options: EnergyLens, store: Store, progress: Progress
+) -> None:
+    for site, bench in trained.benches.items():
+        if store.done(f"substitution.{site}"):
+            continue
+        here = held(trained.scored, trained.pieces, site)
+        losses = losses_by_window(material.subject, site, bench, here, progress=progress)
+        store.save(f"substitution.{site}", tensors={f"substitution.{site}": {"losses": losses}},
+                   scratch=True)  # fmt: skip
+
+
+def _prove(
+    material: Material, trained: Pass, options: EnergyLens, store: Store, progress: Progress
+) -> None:
+    for number, (site, bench) in enumerate(trained.benches.items()):
+        if store.done(f"proof.{site}"):
+            continue
+        generator = torch.Generator().manual_seed(options.seed + 100 + number)
+        half_a = score_half(trained.scored, site, bench, half=0)
+        prove_site(
+            material.subject, site, bench.dictionary, held(trained.scored, trained.pieces, site),
+            choose(half_a, options.proof_features, generator), store,
+            contexts=options.proof_contexts, generator=generator, progress=progress,
+        )  # fmt: skip
+
+
+def _infer(options: EnergyLens, trained: Pass, control: Pass | None) -> Inference:
+    return infer(
+        trained.benches, trained.scored,
+        control.benches if control else None, control.scored if control else None,
+        draws=options.draws, seed=options.seed,
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""Features and forces that are strongly correlated within a document, with no effect or a known one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LONGEST, SHORTEST = 128, 40  # tokens of a document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clustered:
+    """Scores [unit, feature] centred by estimated means, and the evidence behind each feature."""
+
+    scores: Tensor
+    n_active: Tensor
+    n_units: Tensor
+
+
+def simulate(
+    units: int,
+    features: int,
+    generator: torch.Generator,
+    *,
+    sparse: bool = False,
+    shared_force: bool = False,
+    effect: Tensor | float = 0.0,
+) -> Clustered:
+    """Both activation and force are AR(1) with ρ = .8 plus a document effect of equal variance.
+
+    Args:
+        sparse: Each feature fires in 5 to 10 documents alone, with log-normal sizes (σ = 1).
+        shared_force: One force for all features, so that their statistics depend on each other.
+        effect: Added to the force, in units of the activation [feature].
+    """
+    lengths = torch.randint(SHORTEST, LONGEST + 1, (units, 1), generator=generator)
+    there = (torch.arange(LONGEST)[:, None, None] < lengths).double()  # token, unit, 1
+    drive = _process(units, features, generator)
+    if sparse:
+        firing = (drive > 0.3) & _in_a_few_documents(units, features, generator)
+        activation = torch.where(firing, _ar1(units, features, generator).exp(), 0.0)
+    else:
+        activation = drive.clamp(min=0)
+    activation = activation * there
+    force = _process(units, 1 if shared_force else features, generator) + effect * activation
+    a, f = (there * (x - (there * x).sum((0, 1)) / there.sum()) for x in (activation, force))
+    fires = activation > 0
+    return Clustered(scores=(a * f).sum(0), n_active=fires.sum((0, 1)), n_units=fires.any(0).sum(0))
+
+
+def _process(units: int, features: int, generator: torch.Generator) -> Tensor:
+    document = torch.randn(units, features, generator=generator, dtype=torch.float64)
+    return _ar1(units, features, generator) + document
+
+
+def _ar1(units: int, features: int, generator: torch.Generator, rho: float = 0.8) -> Tensor:
+    noise = torch.randn(LONGEST, units, features, generator=generator, dtype=torch.float64)
+    noise[1:] *= (1 - rho * rho) ** 0.5
+    for token in range(1, LONGEST):
+        noise[token] += rho * noise[token - 1]
+    return noise
+
+
+def _in_a_few_documents(units: int, features: int, generator: torch.Generator) -> Tensor:
+    rank = torch.rand(units, features, generator=generator).argsort(0).argsort(0)
+    return rank < torch.randint(5, 11, (features,), generator=generator)

@@ -1,0 +1,126 @@
+"""Figures say what the tables say, in words and in points; without their table they are absent."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from energylens.report.figure import draw
+from energylens.report.figures import figures
+from energylens.report.figures.volcano import peak_tokens, threshold
+from energylens.report.records import Records
+from tests.common.compare import assert_close
+
+NEEDS = {
+    "volcano": ["features"], "layers": ["layers"], "calibration": ["effects", "calibration"],
+    "depth": ["depth"], "controls": ["controls"], "dictionaries": ["dictionaries"],
+}  # fmt: skip
+
+
+def by_name(records):
+    return {figure.name: figure for figure in figures(records)}
+
+
+def undefined(table):
+    """The same table with every measured number undefined."""
+    kept = {"layer", "feature", "peak", "rank"}
+    columns = {
+        name: np.full(table.rows, np.nan)
+        if isinstance(cells, np.ndarray) and name not in kept
+        else cells
+        for name, cells in table.columns.items()
+    }
+    if "verdict" in columns:
+        columns["verdict"] = ["undefined"] * table.rows
+    return replace(table, columns=columns)
+
+
+def without(records, *names):
+    return replace(records, tables={k: v for k, v in records.tables.items() if k not in names})
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_figure_is_there_with_its_tables_and_absent_without(records, name):
+    assert name in by_name(records)
+    for table in NEEDS[name]:
+        assert name not in by_name(without(records, table))
+
+
+def test_no_tables_no_figures():
+    assert figures(Records(run={}, summary={})) == []
+
+
+def test_the_volcano_counts_what_the_table_has(records):
+    verdict = records.table("features").text("verdict")
+    attractors, repulsors = verdict.count("attractor"), verdict.count("repulsor")
+    scored = len(verdict) - verdict.count("undefined")
+    answer = by_name(records)["volcano"].answer
+    assert f"{attractors + repulsors} of {scored:,} scored features" in answer
+    assert f"{attractors} attract" in answer and f"{repulsors} repel" in answer
+
+
+def test_the_volcano_without_a_discovery_says_none(records):
+    features = records.table("features")
+    verdict = ["within chance" if v != "undefined" else v for v in features.text("verdict")]
+    ones = np.where(np.isfinite(features.number("t")), 1.0, np.nan)
+    none = replace(features, columns={**features.columns, "verdict": verdict, "p_max_t": ones})
+    answer = by_name(replace(records, tables={"features": none}))["volcano"].answer
+    assert answer.startswith("None of") and answer.endswith("beyond chance (max-T .05).")
+
+
+def test_the_threshold_lies_between_the_last_within_and_the_first_beyond():
+    t, p = np.array([-5.0, 4.0, 3.0, 1.0]), np.array([0.001, 0.04, 0.06, 1.0])
+    assert_close(threshold(t, p), 3.5)
+    assert_close(threshold(t, np.ones(4)), np.nan)
+    assert_close(threshold(t[:1], p[:1]), 5.0)
+
+
+def test_the_peak_token_is_the_most_frequent_one_of_the_top_contexts(records):
+    assert set(peak_tokens(records.table("contexts")).values()) == {"year"}
+    assert peak_tokens(None) == {}
+
+
+def test_layers_name_the_fullest_layer(records):
+    layers = records.table("layers")
+    most = int(layers.number("beyond").argmax())
+    expected = f"Layer {int(layers.number('layer')[most])} holds the most"
+    assert by_name(records)["layers"].answer.startswith(expected)
+
+
+def test_controls_stand_beside_the_real_thing_in_one_table(records):
+    figure = by_name(records)["controls"]
+    what = next(column for column in figure.columns if column.name == "what").cells
+    assert what.count("the real features") == 3 and len(what) == 15
+    assert "1 is beyond max-T" in figure.answer
+
+
+def test_calibration_has_a_panel_a_site_and_says_the_worst(records):
+    figure = by_name(records)["calibration"]
+    assert len(figure.panels) == 3
+    assert "above its null at 3 of 3 layers: best at layer 25" in figure.answer
+
+
+def test_depth_says_where_the_lens_is_worse_than_a_guess(records):
+    assert "At 1 of 3 layers it is worse than a uniform guess." in by_name(records)["depth"].answer
+
+
+def test_one_site_draws_in_one_panel(records, tmp_path):
+    tables = {
+        name: table.equal("site", "blocks.15.resid_post")
+        for name, table in records.tables.items()
+        if "site" in table.columns
+    }
+    one = by_name(replace(records, tables=tables))
+    assert one.keys() == NEEDS.keys()
+    assert "Slope .95 [.82, 1.10]" in one["calibration"].answer
+    for figure in one.values():
+        assert draw(figure, tmp_path)
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_undefined_numbers_are_drawn_as_nothing_and_said(records, name, tmp_path):
+    tables = {key: undefined(table) for key, table in records.tables.items()}
+    found = by_name(replace(records, tables=tables))
+    if name in found:
+        assert draw(found[name], tmp_path)
+        assert "nan" not in found[name].answer

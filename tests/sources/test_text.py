@@ -1,0 +1,111 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from energylens.core.errors import BadInput
+from energylens.sources.document import Document
+from energylens.sources.text import load_text
+
+
+def names(corpus):
+    return [document.name for document in corpus.documents]
+
+
+def test_a_file_is_one_document(tmp_path):
+    path = tmp_path / "é.txt"
+    path.write_bytes("\ufeffline\r\nnext – ü".encode())
+    corpus = load_text([path])
+    assert corpus.documents == (Document(name="é.txt", text="line\nnext – ü", kind="text"),)
+    assert corpus.name == "é.txt"
+
+
+def test_a_folder_is_its_files_in_order_without_hidden_ones(tmp_path):
+    for name in ("b.md", "a.py", "sub/b.md", ".hidden", ".git/config", "sub/.x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"text of {name}")
+    corpus = load_text([tmp_path])
+    assert names(corpus) == ["a.py", "b.md", "sub/b.md"]
+    assert [document.kind for document in corpus.documents] == ["code", "text", "text"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"text": ["one", None]}, ["t.parquet 0", "t.parquet 1"]),
+        ({"id": ["x", "y"], "text": ["one", None], "n": [1, 2]}, ["t.parquet x", "t.parquet y"]),
+    ],
+)
+def test_a_row_of_parquet_is_a_document(tmp_path, columns, expected):
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    corpus = load_text([tmp_path / "t.parquet"])
+    assert names(corpus) == expected
+    assert [document.text for document in corpus.documents] == ["one", ""]
+
+
+def test_a_line_of_jsonl_is_a_document(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text(
+        '{"text": "a\\nb", "name": "first"}\n\n{"text": "c\u2028d"}\n', encoding="utf-8"
+    )
+    corpus = load_text([path])
+    assert names(corpus) == ["t.jsonl first", "t.jsonl 3"]
+    assert [document.text for document in corpus.documents] == ["a\nb", "c\u2028d"]
+
+
+def test_hash_follows_texts_names_and_their_borders(tmp_path):
+    def hashed(*texts):
+        path = tmp_path / "t.jsonl"
+        path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+        return load_text([path]).sha256
+
+    assert hashed("ab", "c") == hashed("ab", "c")
+    assert len({hashed("ab", "c"), hashed("a", "bc"), hashed("abc"), hashed("ab", "d")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.txt", None, r"absent\.txt does not exist"),
+        ("empty.txt", b" \n", r"empty\.txt holds no text"),
+        ("latin.txt", "caf\u00e9".encode("latin-1"), r"not UTF-8 text \(byte 3\)"),
+        ("nul.txt", b"a\0b", "is not text"),
+        (
+            "x.jsonl",
+            b'{"text": "a"}\n{"txt": 1}',
+            "line 2 has no field 'text': it has txt, b",
+        ),
+        ("x.jsonl", b"[1]", "line 1 has no field 'text': it has list"),
+        ("x.jsonl", b"{", "line 1 is not JSON"),
+        ("x.jsonl", b'{"text": 3}', "line 1: 'text' is of type int"),
+        ("x.parquet", b"PAR1....", "cannot be read as Parquet"),
+    ],
+)
+def test_bad_files_are_one_sentence(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message) as error:
+        load_text([tmp_path / name])
+    assert "\n" not in str(error.value)
+
+
+def test_parquet_without_text_lists_its_columns(tmp_path):
+    pq.write_table(pa.table({"body": ["x"], "id": [1]}), tmp_path / "t.parquet")
+    with pytest.raises(BadInput, match="no column 'text': its columns are body, id"):
+        load_text([tmp_path / "t.parquet"])
+
+
+def test_parquet_with_numbers_for_text_is_refused(tmp_path):
+    pq.write_table(pa.table({"text": [1]}), tmp_path / "t.parquet")
+    with pytest.raises(BadInput, match="row 0: 'text' is of type int"):
+        load_text([tmp_path / "t.parquet"])
+
+
+def test_nothing_and_empty_folders_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="no text was given"):
+        load_text([])
+    with pytest.raises(BadInput, match="has no files"):
+        load_text([tmp_path])
+    with pytest.raises(BadInput, match="give a list of paths"):
+        load_text("README.md")
