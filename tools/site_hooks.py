@@ -12,10 +12,18 @@ _TOLD = re.compile(r"\brel=[\"']?(?:canonical|next|prev)\b")
 
 
 def on_config(config: Any) -> Any:
-    """Put every page of docs/measures into the navigation, so that there is no second list."""
-    pages = sorted(path.name for path in Path(config.docs_dir, "measures").glob("*.md"))
-    measures = ["measures/index.md", *(f"measures/{p}" for p in pages if p != "index.md")]
-    config.nav = [{"Measures": measures} if "Measures" in entry else entry for entry in config.nav]
+    """List every measure and every decision in the navigation, so that there is no second list."""
+    docs = Path(config.docs_dir)
+
+    def listed(entry: dict[str, Any]) -> dict[str, Any]:
+        ((title, folder),) = entry.items()
+        if not str(folder).endswith("/"):
+            return entry
+        names = sorted(path.name for path in (docs / folder).glob("*.md"))
+        names.sort(key=lambda name: name != "index.md")  # the index first
+        return {title: [f"{folder}{name}" for name in names]}
+
+    config.nav = [listed(entry) for entry in config.nav]
     return config
 
 

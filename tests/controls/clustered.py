@@ -1,11 +1,11 @@
-"""Features and forces that are strongly correlated within a document, with no effect or a known one."""
+"""Features and forces strongly correlated within a document: with no effect, or a known one."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-LONGEST, SHORTEST = 128, 40  # tokens of a document
+LONGEST, SHORTEST = 64, 20  # tokens of a document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +23,18 @@ def simulate(
     generator: torch.Generator,
     *,
     sparse: bool = False,
-    shared_force: bool = False,
+    sharing: int = 1,
     effect: Tensor | float = 0.0,
 ) -> Clustered:
     """Both activation and force are AR(1) with ρ = .8 plus a document effect of equal variance.
 
     Args:
         sparse: Each feature fires in 5 to 10 documents alone, with log-normal sizes (σ = 1).
-        shared_force: One force for all features, so that their statistics depend on each other.
+        sharing: So many neighbouring features meet the same force and depend on each other.
         effect: Added to the force, in units of the activation [feature].
     """
     lengths = torch.randint(SHORTEST, LONGEST + 1, (units, 1), generator=generator)
-    there = (torch.arange(LONGEST)[:, None, None] < lengths).double()  # token, unit, 1
+    there = (torch.arange(LONGEST)[:, None, None] < lengths).float()  # token, unit, 1
     drive = _process(units, features, generator)
     if sparse:
         firing = (drive > 0.3) & _in_a_few_documents(units, features, generator)
@@ -42,19 +42,22 @@ def simulate(
     else:
         activation = drive.clamp(min=0)
     activation = activation * there
-    force = _process(units, 1 if shared_force else features, generator) + effect * activation
+    force = _process(units, features // sharing, generator).repeat_interleave(sharing, 2)
+    force = force + effect * activation
     a, f = (there * (x - (there * x).sum((0, 1)) / there.sum()) for x in (activation, force))
     fires = activation > 0
-    return Clustered(scores=(a * f).sum(0), n_active=fires.sum((0, 1)), n_units=fires.any(0).sum(0))
+    return Clustered(
+        scores=(a * f).sum(0).double(), n_active=fires.sum((0, 1)), n_units=fires.any(0).sum(0)
+    )
 
 
 def _process(units: int, features: int, generator: torch.Generator) -> Tensor:
-    document = torch.randn(units, features, generator=generator, dtype=torch.float64)
+    document = torch.randn(units, features, generator=generator)
     return _ar1(units, features, generator) + document
 
 
 def _ar1(units: int, features: int, generator: torch.Generator, rho: float = 0.8) -> Tensor:
-    noise = torch.randn(LONGEST, units, features, generator=generator, dtype=torch.float64)
+    noise = torch.randn(LONGEST, units, features, generator=generator)
     noise[1:] *= (1 - rho * rho) ** 0.5
     for token in range(1, LONGEST):
         noise[token] += rho * noise[token - 1]

@@ -8,6 +8,7 @@ import pytest
 
 from energylens.report.figure import Column, Figure, Marks, Panel, draw
 from energylens.report.palette import LIGHT
+from energylens.report.text import visible
 from tests.common.compare import assert_close
 from tests.report.records import HOSTILE
 
@@ -20,7 +21,7 @@ def scatter(axes) -> Marks:
     axes.plot(x, x, "o", ms=3, mec="none", color=LIGHT["dot"], alpha=0.5, gid="dots-some")
     axes.plot([0.5], [0.5], "s", color=LIGHT["repulsor"])
     for row, token in enumerate(HOSTILE):
-        axes.text(0.1, row / 20, token[:40].replace("\x00", ""))
+        axes.text(0.1, row / 20, visible(token, most=60)).set_in_layout(False)
     return Marks(x=x, y=x, rows=np.arange(COUNT))
 
 
@@ -33,14 +34,14 @@ def folder(tmp_path_factory):
 def drawing(folder):
     figure = Figure(
         name="try", question="?", short="Try", answer=".", notes=[], method=("m", "m"),
-        panels=[Panel(draw=scatter, label='a "label" <b>', width=300, height=200)],
+        panels=[Panel(draw=scatter, label='a "label" <b>', width=500, height=400)],
         columns=[Column(name="x", label="x", cells=[1.0])], tells=("x",),
     )  # fmt: skip
     return draw(figure, folder)[0]
 
 
 def test_colours_become_variables_and_styles_go(drawing):
-    assert "style" not in drawing.svg
+    assert "style=" not in drawing.svg and "<style" not in drawing.svg
     assert not re.findall(r"#(?!try-)[0-9a-f]{6}", drawing.svg)
     assert {"var(--null)", "var(--dot)", "var(--repulsor)"} <= set(
         re.findall(r"var\(--\w+\)", drawing.svg)

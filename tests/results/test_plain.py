@@ -44,3 +44,8 @@ def test_equal_values_give_equal_bytes():
 def test_a_huge_file_is_refused_before_it_is_read():
     with pytest.raises(ArtifactRefused, match="at most"):
         decode(b" " * (32 * 1024 * 1024 + 1), "big.json")
+
+
+def test_a_key_that_stands_twice_is_refused():
+    with pytest.raises(ArtifactRefused, match="a key stands twice"):
+        decode(b'{"p": 0.2, "p": 0.001}', "x.json")

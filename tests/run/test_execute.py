@@ -18,6 +18,7 @@ from energylens.run.edges.store.folder import verify
 from energylens.run.execute import default_folder, execute
 from energylens.run.lock import hold
 from energylens.studies.study import STUDIES, run_key
+from tests.run.faults import Fault, fail_at
 from tests.run.toy import Toy
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,9 @@ def test_a_run_leaves_what_it_promises(whole):
 
 
 def test_a_finished_run_is_not_done_again(whole):
-    before = {p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file() and p.name != ".lock"}
+    before = {
+        p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file() and p.name != ".lock"
+    }
     said = []
     result = execute("toy", Toy(), whole, say=said.append)
     assert not result.fresh and said == [] and result.summary.study == "toy"
@@ -98,6 +101,38 @@ def test_killed_at_five_moments_it_resumes_to_the_same_bytes(tmp_path, whole):
     assert outcome(out) == outcome(whole)
     assert run_record(out)["status"] == "done" and verify(out) == []
     assert not list(out.rglob("*.tmp"))
+
+
+def test_a_fault_at_any_step_of_a_run_leaves_it_readable_and_resumable(tmp_path):
+    execute("toy", Toy(parts=1), tmp_path / "whole")
+    k, done = 0, False
+    while not done:
+        k += 1
+        out = tmp_path / str(k)
+        with pytest.MonkeyPatch.context() as patch:
+            fail_at(patch, k, Fault())
+            try:
+                execute("toy", Toy(parts=1), out)
+                done = True
+            except Fault:
+                pass
+        if (out / "run.json").exists() and run_record(out)["status"] == "done":
+            assert verify(out) == [] and outcome(out) == outcome(tmp_path / "whole")
+        execute("toy", Toy(parts=1), out)
+        assert verify(out) == [] and outcome(out) == outcome(tmp_path / "whole")
+    assert k > 30
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / ".table.0.parquet.77.tmp").write_bytes(b"half")
+    (tmp_path / ".run.json.77.tmp").write_bytes(b"half")
+    with pytest.raises(BadInput, match="holds files that are no run"):
+        execute("toy", Toy(parts=1), tmp_path)  # no run.json: it may be anybody's
+    (tmp_path / "tables" / ".table.0.parquet.77.tmp").rename(tmp_path / ".table.parquet.77.tmp")
+    (tmp_path / "tables").rmdir()
+    execute("toy", Toy(parts=1), tmp_path)
+    assert not list(tmp_path.rglob(".*.tmp"))
 
 
 def test_a_damaged_file_is_redone_alone(whole):

@@ -56,9 +56,7 @@ if "toy" not in STUDIES:
     )(Toy)  # fmt: skip
 
 
-def run(
-    options: Toy, *, store: Store, progress: Progress, say: Callable[[str], None]
-) -> Summary:
+def run(options: Toy, *, store: Store, progress: Progress, say: Callable[[str], None]) -> Summary:
     import numpy as np  # no torch: the kill tests start this program many times
     import pyarrow as pa
 

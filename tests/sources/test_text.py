@@ -74,7 +74,7 @@ def test_hash_follows_texts_names_and_their_borders(tmp_path):
         (
             "x.jsonl",
             b'{"text": "a"}\n{"txt": 1}',
-            "line 2 has no field 'text': it has txt, b",
+            "line 2 has no field 'text': it has txt",
         ),
         ("x.jsonl", b"[1]", "line 1 has no field 'text': it has list"),
         ("x.jsonl", b"{", "line 1 is not JSON"),

@@ -84,16 +84,13 @@ class Pieces:
         self.pieces = pieces
 
     def encode(self, text, *, add_special_tokens=True):
-        raise NotImplementedError
+        return [0]
 
     def decode(self, token_ids):
         raise NotImplementedError
 
     def convert_ids_to_tokens(self, ids):
         return [self.pieces[i] for i in ids]
-
-    def get_vocab(self):
-        return {piece: i for i, piece in enumerate(self.pieces)}
 
 
 def test_sentence_pieces_keep_their_space():

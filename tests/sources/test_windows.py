@@ -28,9 +28,6 @@ class Characters:
     def convert_ids_to_tokens(self, ids):
         return [chr(i) for i in ids]
 
-    def get_vocab(self):
-        return {}
-
 
 def corpus(lengths, kinds=None):
     """Documents in which each character tells its document and place: no two are alike."""

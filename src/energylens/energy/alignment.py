@@ -57,11 +57,16 @@ class ActivationSums:
 
 @dataclass(frozen=True, kw_only=True)
 class ForceSums:
-    """Sums of gradients, and of activation × force, per unit."""
+    """Sums of gradients, and of activation × force, per unit.
+
+    Attributes:
+        cross: Sums of activation × gradient: what any direction's alignment is made of.
+    """
 
     gradient: Float[Tensor, "unit d_model"]
     gram: Float[Tensor, "d_model d_model"]
     product: Float[Tensor, "unit feature"]
+    cross: Float[Tensor, "feature d_model"]
 
     @classmethod
     def zeros(
@@ -72,6 +77,7 @@ class ForceSums:
             gradient=torch.zeros(n_units, d_model, **wide),
             gram=torch.zeros(d_model, d_model, **wide),
             product=torch.zeros(n_units, width, **wide),
+            cross=torch.zeros(width, d_model, device=device),
         )
 
     def add_(
@@ -88,6 +94,25 @@ class ForceSums:
         self.product.view(-1).index_add_(0, cell, product)
         self.gradient.index_add_(0, unit, gradient.double())
         self.gram.add_(gradient.T @ gradient)
+        self.cross.add_(_cross(indices, values, gradient, width=len(self.cross)))
+
+
+def _cross(
+    indices: Int[Tensor, "sample active"],
+    values: Float[Tensor, "sample active"],
+    gradient: Float[Tensor, "sample d_model"],
+    *,
+    width: int,
+) -> Float[Tensor, "feature d_model"]:
+    """Aᵀ G for a sparse A: entries sorted by feature, then one weighted sum of rows a feature."""
+    order = indices.flatten().argsort(stable=True)
+    starts = torch.searchsorted(
+        indices.flatten()[order], torch.arange(width, device=indices.device)
+    )
+    return torch.nn.functional.embedding_bag(
+        order // indices.shape[1], gradient, starts,
+        per_sample_weights=values.flatten()[order].to(gradient.dtype), mode="sum",
+    )  # fmt: skip
 
 
 Sums = TypeVar("Sums", ActivationSums, ForceSums)
@@ -193,3 +218,32 @@ def energy_feature_alignment(
         n_active=collective.all_reduce(activation.active.sum(0)),
         n_units=collective.all_reduce((activation.active > 0).double().sum(0)),
     )
+
+
+def alignment_with_every_direction(
+    activation: ActivationSums,
+    force: ForceSums,
+    directions: Float[Tensor, "direction d_model"],
+    *,
+    features: Int[Tensor, " feature"],
+    collective: Collective = solo,
+) -> Float[Tensor, "feature direction"]:
+    """Correlation of each feature's activation with the force along each direction.
+
+    The diagonal, where directions are the features' own decoder rows, is EFAS. Costs one product
+    [feature d_model]·[d_model direction]; needs no second look at the data.
+    """
+    samples = collective.all_reduce(activation.samples.sum())
+    mean = collective.all_reduce(activation.total.sum(0))[features] / samples
+    total_gradient = collective.all_reduce(force.gradient.sum(0))
+    gram = collective.all_reduce(force.gram)
+    cross = collective.all_reduce(force.cross)[features].double()
+    covariance = cross - mean[:, None] * total_gradient
+    square = collective.all_reduce(activation.square)[features]
+    spread = (square - samples * mean.square()).clamp_min(0).sqrt()
+    d = directions.double()
+    mean_force = (d @ total_gradient) / samples
+    slope = (torch.einsum("fd,fd->f", d @ gram, d) - samples * mean_force.square()).clamp_min(0)
+    left = covariance / torch.where(spread > 0, spread, torch.nan)[:, None]
+    right = d / torch.where(slope > 0, slope.sqrt(), torch.nan)[:, None]
+    return -(left.float() @ right.float().T)

@@ -43,9 +43,15 @@ def _formatter(signed: bool) -> Any:
     class Tick(Formatter):
         """Same places on all ticks of an axis, no zero before the point."""
 
+        def format_ticks(self, values: Sequence[float] | np.ndarray) -> list[str]:
+            places = max((_places(tick) for tick in values), default=0)
+            return [
+                "0" if abs(tick) < 1e-12 else fixed(float(tick), places, signed=signed)
+                for tick in values
+            ]
+
         def __call__(self, value: float, pos: int | None = None) -> str:
-            places = max((_places(tick) for tick in self.locs), default=0)
-            return "0" if abs(value) < 1e-12 else fixed(value, places, signed=signed)
+            return self.format_ticks([value])[0]
 
     return Tick()
 
@@ -80,7 +86,7 @@ class Label:
     color: str = LIGHT["ink"]
 
 
-def place(axes: Axes, labels: Sequence[Label], *, around: np.ndarray, gap: float = 7) -> int:
+def place(axes: Axes, labels: Sequence[Label], *, around: np.ndarray, gap: int = 7) -> int:
     """Write labels beside their points, first come first served; returns how many found room.
 
     A label that would cover another label or a point, or leave the axes, on every side is left
@@ -108,7 +114,7 @@ def place(axes: Axes, labels: Sequence[Label], *, around: np.ndarray, gap: float
     return len(taken) - len(around)
 
 
-def _beside(axes: Axes, label: Label, away: tuple[float, float]) -> Any:
+def _beside(axes: Axes, label: Label, away: tuple[int, int]) -> Any:
     across, up = away
     text = axes.annotate(
         label.text, (label.x, label.y), xytext=away, textcoords="offset points", fontsize=11,

@@ -24,6 +24,11 @@ from energylens.results.format import duration, number, p_value
 PAGE = "report.html"
 SHOWN_ROWS = 60  # of a table view: the whole table is a click (CSV) or a file (Parquet) away
 STATIC_FEATURES = 30
+# What a run that failed early has not said.
+UNSAID: dict[str, Any] = {
+    "command": "", "key": "", "inputs": {}, "options": {}, "versions": {}, "code": {},
+    "hardware": {}, "seconds": 0, "sittings": 0, "peak_memory_mb": None,
+}  # fmt: skip
 _INDEX = re.compile(r"(?<![A-Za-z])([A-Za-zΣ])_([A-Za-zĥ]+)")
 GRADES = {
     "real": "real model and data",
@@ -79,11 +84,12 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
         # Ours, read from the package: the only text that enters the page unescaped.
         style=Markup(style), script=Markup(script), drawing=Markup,
         style_hash=_hash(style), script_hash=_hash(script),
-        run=records.run, summary=records.summary, grade=_grade(records.summary),
+        run=UNSAID | records.run, summary=records.summary, grade=_grade(records.summary),
         strip=strip(records), cards=cards(records.summary), shown=shown,
         explorer=explorer(records), static=static_features(records),
         tables=list(records.tables.values()), indexed=indexed,
         methods=method, references=references(method), number=number,
+        several=several,
     )  # fmt: skip
 
 

@@ -70,6 +70,11 @@ class Records:
         return found if found and found.rows else None
 
 
+def finite(values: np.ndarray) -> np.ndarray:
+    """What of it is defined."""
+    return values[np.isfinite(values)]
+
+
 def read(run_dir: Path) -> Records:
     """Read a run folder.
 

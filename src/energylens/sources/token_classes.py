@@ -110,8 +110,8 @@ def display_tokens(ids: Iterable[int], tokenizer: Tokenizer) -> list[str]:
     numbers = [int(number) for number in ids]
     distinct = sorted(set(numbers))
     pieces = tokenizer.convert_ids_to_tokens(distinct)
-    byte_level = "Ġ" in tokenizer.get_vocab() or "Ċ" in tokenizer.get_vocab()
-    decode = _from_byte_level if byte_level else _from_pieces
+    spaced = tokenizer.convert_ids_to_tokens(tokenizer.encode(" a", add_special_tokens=False))
+    decode = _from_byte_level if any("Ġ" in piece for piece in spaced) else _from_pieces
     shown = {
         number: _printable(decode(piece or ""))
         for number, piece in zip(distinct, pieces, strict=True)

@@ -16,8 +16,6 @@ class Tokenizer(Protocol):
 
     def convert_ids_to_tokens(self, ids: Any) -> Any: ...
 
-    def get_vocab(self) -> dict[str, int]: ...
-
 
 CHARACTER_PAIR_SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 

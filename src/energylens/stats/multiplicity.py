@@ -1,6 +1,7 @@
 """Many hypotheses at once: false discovery rate for exploration, max-T for a headline."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +22,10 @@ class MaxT:
     """Family-wise inference over all features of one call.
 
     Attributes:
-        p_adjusted: Family-wise p, (1 + #{null maximum ≥ |t|}) / (1 + draws); nan where undefined.
+        p_adjusted: Family-wise p, (1 + #{null maximum ≥ |t|}) / (1 + draws), or the exact share
+            where all patterns of signs were gone through; nan where undefined.
         threshold_05: |t| must be larger for p_adjusted ≤ .05; nan if no feature is defined.
-        draws: Draws of the null.
+        draws: Draws of the null, or the number of all patterns.
     """
 
     p_adjusted: Float64[Tensor, " feature"]
@@ -105,7 +107,9 @@ def max_t(
     """Single-step max-T (Westfall & Young 1993) by flipping the signs of whole units.
 
     Each draw gives every unit one sign w_u for all features at once, which keeps the features'
-    dependence, and takes the largest |Σ_u w_u S_uf| / √(Σ_u S_uf²) over features.
+    dependence, and takes the largest |Σ_u w_u S_uf| / √(Σ_u S_uf²) over features. With so few units
+    that there are no more than `draws` patterns, all are gone through instead, so that luck in
+    the draws cannot reject what 2^(1 − units) > .05 never may.
 
     Products and maxima are float32, in blocks of draws × features: memory beyond the scores is
     that of one block and of one float32 copy of the scores.
@@ -124,34 +128,48 @@ def max_t(
             f"max-T at .05 needs at least 19 draws, got {draws}: 10,000 is a good number"
         )
     s, defined = standardised(scores)
+    exact = 2 ** (len(scores) - 1) <= draws
+    draws, itself = (2 ** (len(scores) - 1), 0) if exact else (draws, 1)
     p = torch.full((scores.shape[1],), torch.nan, dtype=torch.float64, device=scores.device)
     if not bool(defined.any()):
         return MaxT(p_adjusted=p, threshold_05=math.nan, draws=draws)
     s = s[:, defined]
-    maxima = _null_maxima(s.float(), draws, generator, block).sort().values.double()
-    t = s.sum(0).abs() * (1 - ROUNDING)
-    beyond = draws - torch.searchsorted(maxima, t)
-    p[defined] = (1 + beyond.double()) / (1 + draws)
-    allowed = math.floor(round(LEVEL * (1 + draws), 6)) - 1  # null maxima at or above a discovery
+    drawn = _all_signs if exact else _drawn_signs
+    signs = drawn(len(s), draws, block[0], generator)
+    maxima = _null_maxima(s.float(), signs, block[1]).sort().values.double()
+    beyond = draws - torch.searchsorted(maxima, s.sum(0).abs() * (1 - ROUNDING))
+    p[defined] = (itself + beyond.double()) / (itself + draws)
+    allowed = math.floor(round(LEVEL * (itself + draws), 6)) - itself  # maxima at or above it
     threshold = maxima[draws - 1 - allowed].item() / (1 - ROUNDING)
     return MaxT(p_adjusted=p, threshold_05=threshold, draws=draws)
 
 
 def _null_maxima(
-    s: Float[Tensor, "unit feature"],
-    draws: int,
-    generator: torch.Generator,
-    block: tuple[int, int],
+    s: Float[Tensor, "unit feature"], signs: Iterator[Tensor], features_at_once: int
 ) -> Float[Tensor, " draw"]:
     """Largest |w · s| over features for each draw of signs w."""
-    maxima = s.new_zeros(draws)
-    columns = [part.contiguous() for part in s.split(block[1], dim=1)]
-    for mine in maxima.split(block[0]):
-        signs = rademacher((len(mine), len(s)), generator).to(s)
-        for part in columns:
-            low, high = torch.aminmax(signs @ part, dim=1)
-            torch.maximum(mine, torch.maximum(-low, high), out=mine)
-    return maxima
+    columns = [part.contiguous() for part in s.split(features_at_once, dim=1)]
+    maxima = []
+    for w in signs:
+        ends = [torch.aminmax(w.to(s) @ part, dim=1) for part in columns]
+        maxima.append(torch.stack([torch.maximum(-low, high) for low, high in ends]).amax(0))
+    return torch.cat(maxima)
+
+
+def _drawn_signs(
+    units: int, draws: int, at_once: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    for done in range(0, draws, at_once):
+        yield rademacher((min(at_once, draws - done), units), generator)
+
+
+def _all_signs(
+    units: int, patterns: int, at_once: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """The patterns in which the first unit keeps its sign: the others are their negatives."""
+    bit = torch.arange(units, device=generator.device)
+    for number in torch.arange(patterns, device=generator.device).split(at_once):
+        yield (1 - 2 * ((number[:, None] << 1 >> bit) & 1)).float()
 
 
 def rademacher(shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:

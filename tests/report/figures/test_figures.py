@@ -22,8 +22,10 @@ def by_name(records):
 
 
 def undefined(table):
-    """The same table with every measured number undefined."""
-    kept = {"layer", "feature", "peak", "rank"}
+    """The same table with every measured number undefined; counts stay counts."""
+    kept = {"layer", "feature", "peak", "rank", "scored", "undefined", "beyond", "attractors"}
+    kept |= {"repulsors", "discoveries", "width", "k", "tokens", "steps", "d_in", "n_features"}
+    kept |= {"n_documents", "n_contexts", "n_active"}
     columns = {
         name: np.full(table.rows, np.nan)
         if isinstance(cells, np.ndarray) and name not in kept

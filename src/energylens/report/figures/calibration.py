@@ -7,7 +7,7 @@ import numpy as np
 from energylens.report.axes import Axes, frame, zero
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
-from energylens.report.records import Records, Table
+from energylens.report.records import Records, Table, finite
 from energylens.report.text import several
 from energylens.results.format import fixed, interval
 
@@ -94,7 +94,7 @@ def _draw(
           signed="xy")  # fmt: skip
     zero(axes, across=True, up=True)
     _bars(axes, effects, random, color=LIGHT["dot"], marker="D", size=4.6, order=3)
-    _bars(axes, effects, ablated, color=LIGHT["accent"], marker="o", size=6, order=4)
+    _bars(axes, effects, ablated, color=LIGHT["accent"], marker="o", size=6.0, order=4)
     _lines(axes, predicted[ablated], measured[ablated], slope)
     axes.text(0.03, 0.97, told, transform=axes.transAxes, va="top", fontsize=11,
               color=LIGHT["accent"], linespacing=1.4)  # fmt: skip
@@ -134,6 +134,10 @@ def _answer(calibration: Table) -> str:
         )
     clear = sum(_clear_of_null(calibration, row) for row in rows)
     r = calibration.number("correlation")
+    if not len(finite(r)):
+        return (
+            f"Undefined at all {several(calibration.rows, 'layer')}: too few features or contexts."
+        )
     best, worst = int(np.nanargmax(r)), int(np.nanargmin(r))
     layer = calibration.number("layer")
     return (
@@ -155,14 +159,13 @@ def _clear_of_null(calibration: Table, row: int) -> bool:
 def _notes(ablated: Table, calibration: Table) -> list[str]:
     rules = ablated.text("chosen_by")
     chosen = " · ".join(f"{rules.count(rule)} by {rule}" for rule in sorted(set(rules)))
-    mean = float(np.nanmean(calibration.number("null_correlation_mean")))
-    widest = float(np.nanmax(calibration.number("null_correlation_sd")))
+    null = finite(calibration.number("null_correlation_sd"))
     return [
         f"n = {several(ablated.rows, 'feature')} ({chosen}), chosen on one half of the documents "
         "and intervened on in the other",
         "a point: mean over the feature's contexts, 95 % bar over documents",
         "dashed: measured = predicted; line: fitted slope",
         "grey diamonds: a step of the same size along a random direction",
-        "null: correlation with predictions permuted among features, "
-        f"{fixed(mean, 2)} with sd up to {fixed(widest, 2)}",
+        "null: correlation with predictions permuted among features, sd "
+        + (f"up to {fixed(float(null.max()), 2)}" if len(null) else "undefined"),
     ]

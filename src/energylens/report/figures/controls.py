@@ -188,5 +188,8 @@ def _answer(rows: Sequence[Row]) -> str:
 
 
 def _range(shares: Sequence[float]) -> str:
-    low, high = percent(min(shares)), percent(max(shares))
+    known = [share for share in shares if np.isfinite(share)]
+    if not known:
+        return "an undefined share"
+    low, high = percent(min(known)), percent(max(known))
     return low if low == high else f"{low.removesuffix(' %')} to {high}"

@@ -7,7 +7,7 @@ import numpy as np
 from energylens.report.axes import Axes, frame, layers_across
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
-from energylens.report.records import Records, Table
+from energylens.report.records import Records, Table, finite
 from energylens.results.format import interval, number
 
 NAMES = {
@@ -95,8 +95,9 @@ def _curve(axes: Axes, depth: Table, rows: np.ndarray, name: str) -> None:
 
 def _answer(depth: Table, uniform: float | None) -> str:
     lens = depth.equal("energy", "surprisal")
+    lens = lens.where(np.isfinite(lens.number("mean")))
     if not lens.rows:
-        return "Only the downstream energy was measured."
+        return "The surprisal through the lens is undefined: nothing to compare with."
     lens = lens.where(np.argsort(lens.number("layer"), kind="stable"))
     mean, layer = lens.number("mean"), lens.number("layer")
     falls = bool((np.diff(mean) < 0).all())
@@ -118,7 +119,7 @@ def _point(lens: Table, row: int) -> str:
 
 
 def _notes(depth: Table, sinks: Table | None) -> list[str]:
-    documents = int(np.nanmax(depth.number("n_documents")))
+    documents = int(finite(depth.number("n_documents")).max(initial=0))
     notes = [
         f"n = {documents:,} held-out documents",
         "unit: document",
@@ -126,10 +127,10 @@ def _notes(depth: Table, sinks: Table | None) -> list[str]:
         "null: a uniform guess over the vocabulary",
     ]
     if sinks is not None:
-        times = sinks.number("norm_first") / sinks.number("norm_median")
-        notes.append(
-            "the first position's norm is up to "
-            f"{number(float(np.nanmax(times)), digits=2)} times the median: it is left out of "
-            "dictionaries and statistics"
-        )
+        times = finite(sinks.number("norm_first") / sinks.number("norm_median"))
+        if len(times):
+            notes.append(
+                f"the first position's norm is up to {number(float(times.max()), digits=2)} times "
+                "the median: it is left out of dictionaries and statistics"
+            )
     return notes

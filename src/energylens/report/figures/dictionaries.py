@@ -7,7 +7,7 @@ import numpy as np
 from energylens.report.axes import Axes, frame, layers_across
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
-from energylens.report.records import Records, Table
+from energylens.report.records import Records, Table, finite
 from energylens.report.text import several
 from energylens.results.format import interval, number
 
@@ -65,7 +65,7 @@ def _draw_fvu(axes: Axes, *, table: Table) -> Marks:
     _curves(axes, table, fvu, intervals=True)
     if len(trained):
         _tell(axes, layer[trained], null, "random dictionary", LIGHT["muted"])
-    axes.set_ylim(0, 1.08 * max(1.0, float(np.nanmax(null, initial=0))))
+    axes.set_ylim(0, 1.08 * max(1.0, float(finite(null).max(initial=0.0))))
     return Marks(x=layer, y=fvu, rows=np.arange(table.rows))
 
 
@@ -103,21 +103,28 @@ def _tell(axes: Axes, x: np.ndarray, y: np.ndarray, text: str, color: str) -> No
 
 def _answer(table: Table) -> str:
     fvu = table.number("fvu")
+    if not len(finite(fvu)):
+        return "How much they leave unexplained is undefined at every layer."
     best, worst = int(np.nanargmin(fvu)), int(np.nanargmax(fvu))
     layer = table.number("layer")
     text = (
         f"They leave {_fvu(table, best)} of the variance unexplained at layer {int(layer[best])} "
         f"and {_fvu(table, worst)} at layer {int(layer[worst])}; a random dictionary of the same "
-        f"k leaves {number(float(np.nanmedian(table.number('fvu_null'))), digits=2)}."
+        f"k leaves {number(_median(table, 'fvu_null'), digits=2)}."
     )
-    recovered = table.number("loss_recovered")
-    if np.isfinite(recovered).any():
-        least, most = float(np.nanmin(recovered)), float(np.nanmax(recovered))
+    recovered = finite(table.number("loss_recovered"))
+    if len(recovered):
+        least, most = float(recovered.min()), float(recovered.max())
         text += (
             f" Put in place of the state they recover {number(100 * least, digits=2)} to "
             f"{number(100 * most, digits=2)} % of the loss."
         )
     return text
+
+
+def _median(table: Table, name: str) -> float:
+    known = finite(table.number(name))
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _fvu(table: Table, row: int) -> str:
@@ -131,7 +138,7 @@ def _notes(table: Table) -> list[str]:
     width, k, tokens = (
         number(float(some.number(n)[0]), digits=9) for n in ("width", "k", "tokens")
     )
-    dead = float(np.nanmax(some.number("dead_share")))
+    dead = float(finite(some.number("dead_share")).max(initial=0.0))
     return [
         f"n = {several(some.rows, 'dictionary', 'dictionaries')}: TopK, {width} features, k = {k}, "
         f"trained on {tokens} tokens",

@@ -7,7 +7,7 @@ import numpy as np
 from energylens.report.axes import Axes, frame, layers_across, zero
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
-from energylens.report.records import Records, Table
+from energylens.report.records import Records, Table, finite
 from energylens.report.text import several
 from energylens.results.format import number
 
@@ -97,10 +97,12 @@ def _answer(layers: Table) -> str:
     beyond = layers.number("beyond")
     wider = layers.number("quantile_95") - layers.number("quantile_05")
     null = layers.number("null_95") - layers.number("null_05")
-    ratio = float(np.median(wider / null))
+    ratio = finite(wider / np.where(null > 0, null, np.nan))
     spread = (
-        f"The bulk of EFAS is {number(ratio, digits=2)} times as wide as with permuted decoders "
-        f"(median over {several(layers.rows, 'layer')})."
+        f"The bulk of EFAS is {number(float(np.median(ratio)), digits=2)} times as wide as with "
+        f"permuted decoders (median over {several(len(ratio), 'layer')})."
+        if len(ratio)
+        else "The spread of EFAS is undefined."
     )
     if not beyond.sum():
         return f"Nowhere beyond chance. {spread}"

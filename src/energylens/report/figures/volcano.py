@@ -8,7 +8,7 @@ import numpy as np
 from energylens.report.axes import Axes, Label, frame, place, zero
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
-from energylens.report.records import Records, Table
+from energylens.report.records import Records, Table, finite
 from energylens.report.text import several
 from energylens.results.format import interval, number
 
@@ -109,10 +109,10 @@ def _draw(axes: Axes, *, scored: Table, peaks: dict[tuple[str, int], str]) -> Ma
     limit = threshold(size, scored.number("p_max_t"))
     frame(axes, across="EFAS (correlation)", up="|t|, clustered by document", signed="x")
     axes.grid(visible=False)
-    top = max(size.max() * 1.08, 0 if np.isnan(limit) else limit * 1.15)
+    top = max(size.max(initial=1.0) * 1.08, 0 if np.isnan(limit) else limit * 1.15)
     axes.set_ylim(0, top)
     axes.axhspan(0, top if np.isnan(limit) else limit, color=LIGHT["null"], linewidth=0, zorder=0)
-    reach = 1.22 * np.abs(efas).max()
+    reach = 1.22 * float(np.abs(efas).max(initial=0.01))
     axes.set_xlim(-reach, reach)
     zero(axes, across=True)
     _name_threshold(axes, limit, top, reach)
@@ -162,6 +162,8 @@ def feature_name(layer: float, feature: float) -> str:
 
 
 def _answer(scored: Table) -> str:
+    if not scored.rows:
+        return "None could be scored: no feature was active often enough, in enough documents."
     verdict = scored.text("verdict")
     attractors, repulsors = verdict.count("attractor"), verdict.count("repulsor")
     if not attractors + repulsors:
@@ -184,7 +186,7 @@ def _notes(features: Table, scored: Table) -> list[str]:
     replicated = scored.where(np.isfinite(scored.number("replicated")))
     notes = [
         f"n = {several(scored.rows, 'feature')} of {several(sites, 'site')}, each active in up to "
-        f"{number(documents.max() if scored.rows else 0, digits=6)} held-out documents",
+        f"{number(float(finite(documents).max(initial=0)))} held-out documents",
         f"{features.rows - scored.rows:,} undefined (dead, or too few active tokens or documents)",
         "unit: document",
         "null (grey): multiplier bootstrap over documents, max-T over all features of all sites",

@@ -6,7 +6,8 @@ piece is saved when it is done, so a killed run loses at most one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,7 @@ from energylens.energy.alignment import (
     Alignment,
     ForceSums,
     active_forces,
+    alignment_with_every_direction,
     energy_feature_alignment,
     join,
 )
@@ -308,12 +310,25 @@ class Scored:
         self, name: str, directions: Tensor, *, features: str = "", half: int | None = None
     ) -> Alignment:
         """EFAS of one (site, energy or control), over all documents or one half of them."""
+        activation, force = self._sums(name, features, half)
+        return energy_feature_alignment(activation, force, directions.double().cpu())
+
+    def pairs(
+        self, name: str, directions: Tensor, chosen: Tensor, *, features: str = ""
+    ) -> Float[Tensor, "chosen chosen"]:
+        """EFAS of each chosen feature with the direction of each; the diagonal is their own."""
+        activation, force = self._sums(name, features, None)
+        own = directions.cpu()[chosen]
+        return alignment_with_every_direction(activation, force, own, features=chosen)
+
+    def _sums(
+        self, name: str, features: str, half: int | None
+    ) -> tuple[ActivationSums, ForceSums]:
         site = name.split("/")[0]
         chosen = [p for i, p in enumerate(self.pieces) if half is None or i % 2 == half]
         activation = join([_read(ActivationSums, p, features or f"{site}/features")
                            for p in chosen])  # fmt: skip
-        force = join([_read(ForceSums, p, name) for p in chosen])
-        return energy_feature_alignment(activation, force, directions.double().cpu())
+        return activation, join([_read(ForceSums, p, name) for p in chosen])
 
     def all(self, name: str) -> Tensor:
         return torch.cat([piece[name] for piece in self.pieces])
@@ -340,7 +355,8 @@ class Scored:
         return torch.cat(means)
 
 
-def _read(
-    kind: type[ActivationSums] | type[ForceSums], piece: Mapping[str, Tensor], name: str
-) -> ActivationSums | ForceSums:
-    return kind(**{field: piece[f"{name}/{field}"] for field in kind.__dataclass_fields__})
+SumsKind = TypeVar("SumsKind", ActivationSums, ForceSums)
+
+
+def _read(kind: type[SumsKind], piece: Mapping[str, Tensor], name: str) -> SumsKind:
+    return kind(**{field.name: piece[f"{name}/{field.name}"] for field in fields(kind)})

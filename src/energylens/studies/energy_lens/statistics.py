@@ -1,6 +1,6 @@
 """From sums to findings: every score beside its null, all sites in one family."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from energylens.energy.alignment import Alignment
+from energylens.stats.matching import matched_max_t
 from energylens.stats.multiplicity import benjamini_hochberg, max_t
 from energylens.stats.nulls import enough_evidence
 from energylens.stats.robust import cluster_mean_interval, cluster_robust_t
@@ -22,6 +23,8 @@ from energylens.studies.energy_lens.scoring import (
 )
 
 LEVEL = 0.05
+# Ways to deal decoder rows out: a family-wise p as small as .0005.
+ROW_DRAWS = 2_000
 RANDOM_WEIGHTS = "random-weight model"
 
 
@@ -32,7 +35,11 @@ class SiteScores:
     Attributes:
         low: Lower end of the 95 % interval of EFAS: the cluster-robust interval of the covariance,
             divided by the standard deviations taken as known.
-        p_max_t: Family-wise p over all scored features of all sites of the same family.
+        p: Of the feature by itself, the larger of two: that activation and force covary at all
+            (signs flipped by document), and the rank of its own decoder row among all rows.
+        p_documents: Family-wise p that activation and force covary at all, signs flipped by
+            document, over all scored features of all sites of the family.
+        p_rows: Family-wise p that the own decoder row does better than other features' rows.
         scored: Features with enough evidence; the rest are undefined (nan).
         threshold: |t| that a feature must exceed to be beyond chance.
     """
@@ -43,7 +50,8 @@ class SiteScores:
     t: Float[Tensor, " feature"]
     p: Float[Tensor, " feature"]
     q: Float[Tensor, " feature"]
-    p_max_t: Float[Tensor, " feature"]
+    p_documents: Float[Tensor, " feature"]
+    p_rows: Float[Tensor, " feature"]
     attribution: Float[Tensor, " feature"]
     n_active: Float[Tensor, " feature"]
     n_units: Float[Tensor, " feature"]
@@ -51,26 +59,52 @@ class SiteScores:
     threshold: float
 
     @property
+    def p_max_t(self) -> Float[Tensor, " feature"]:
+        """The larger of both: a finding must beat either null."""
+        return torch.maximum(self.p_documents, self.p_rows)
+
+    @property
     def beyond(self) -> Bool[Tensor, " feature"]:
         """Features that follow the energy beyond chance, one chance in twenty for all together."""
         return self.p_max_t <= LEVEL
 
 
+Pairs = Callable[[str, Tensor], Tensor]
+
+
 def score_family(
-    alignments: Mapping[str, Alignment], *, draws: int, generator: torch.Generator
+    alignments: Mapping[str, Alignment],
+    pairs: Pairs,
+    *,
+    draws: int,
+    generator: torch.Generator,
 ) -> dict[str, SiteScores]:
     """Inference for the features of all sites as one family, so that max-T covers them jointly.
 
-    The signs of the multiplier bootstrap are drawn once a document and shared by all sites: what
-    a document does to one site it does to the others.
+    Two nulls, both to be beaten. Signs flipped by document: activation and force do not covary.
+    Decoder rows dealt out among the features: they do, and any row would do as well. The signs
+    are drawn once a document for all sites: what a document does to one it does to the others.
+
+    Args:
+        pairs: From a site and the indices of its scored features to their correlation with the
+            force along each other's direction.
     """
     masked = {site: _evident(found) for site, found in alignments.items()}
     joint = max_t(torch.cat(list(masked.values()), dim=1), draws=draws, generator=generator)
     adjusted = joint.p_adjusted.split([m.shape[1] for m in masked.values()])
-    return {
-        site: _site_scores(alignments[site], masked[site], p, joint.threshold_05)
-        for site, p in zip(masked, adjusted, strict=True)
-    }
+    chosen = {site: m[0].isfinite().nonzero()[:, 0] for site, m in masked.items()}
+    rows = matched_max_t(
+        [pairs(site, features) for site, features in chosen.items()],
+        draws=min(draws, ROW_DRAWS), generator=generator,
+    )  # fmt: skip
+    scores = {}
+    for site, p_documents, p in zip(masked, adjusted, rows, strict=True):
+        adjusted_rows, each = (torch.full_like(p_documents, torch.nan) for _ in range(2))
+        adjusted_rows[chosen[site]], each[chosen[site]] = p.p_adjusted, p.p
+        scores[site] = _site_scores(
+            alignments[site], masked[site], p_documents, adjusted_rows, each, joint.threshold_05
+        )
+    return scores
 
 
 def _evident(found: Alignment) -> Float[Tensor, "unit feature"]:
@@ -82,18 +116,21 @@ def _evident(found: Alignment) -> Float[Tensor, "unit feature"]:
 def _site_scores(
     found: Alignment,
     scores: Float[Tensor, "unit feature"],
-    p_max_t: Float[Tensor, " feature"],
+    p_documents: Float[Tensor, " feature"],
+    p_rows: Float[Tensor, " feature"],
+    p_row: Float[Tensor, " feature"],
     threshold: float,
 ) -> SiteScores:
     test = cluster_robust_t(scores)
     scored = scores[0].isfinite()
     efas = torch.where(scored, found.efas, torch.nan)
+    p = torch.maximum(test.p, p_row)
     mean = cluster_mean_interval(scores)
     to_correlation = len(scores) / found.scale
     return SiteScores(
         efas=efas, low=mean.low * to_correlation, high=mean.high * to_correlation,
-        t=test.t, p=test.p,
-        q=benjamini_hochberg(test.p), p_max_t=p_max_t,
+        t=test.t, p=p,
+        q=benjamini_hochberg(p), p_documents=p_documents, p_rows=p_rows,
         attribution=torch.where(scored, found.attribution, torch.nan),
         n_active=found.n_active, n_units=found.n_units, scored=scored, threshold=threshold,
     )  # fmt: skip
@@ -111,10 +148,11 @@ def replicated(
 
 
 def score_half(scored: Scored, site: str, bench: Bench, *, half: int) -> SiteScores:
-    """Scores of one site over one half of the documents; its family is that site alone."""
+    """Scores of one site over one half of the documents, to choose features by; its p-values of
+    families are not read."""
     found = scored.alignment(f"{site}/{HEADLINE}", bench.dictionary.W_dec, half=half)
-    generator = torch.Generator().manual_seed(0)
-    return score_family({site: found}, draws=199, generator=generator)[site]
+    unknown = torch.full_like(found.efas, torch.nan)
+    return _site_scores(found, _evident(found), unknown, unknown, unknown, torch.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,41 +185,61 @@ def infer(
 ) -> Inference:
     """Score three energies and every control; each family covers all sites at once."""
 
-    def family(alignments: Mapping[str, Alignment]) -> dict[str, SiteScores]:
-        generator = torch.Generator().manual_seed(seed)
-        return score_family(alignments, draws=draws, generator=generator)
+    def family(
+        name: str, kind: str = "dictionary", *, own_code: bool = False
+    ) -> dict[str, SiteScores]:
+        return _family(benches, scored, name, kind, own_code=own_code, draws=draws, seed=seed)
 
-    def aligned(name: str, half: int | None = None) -> dict[str, Alignment]:
-        return {
-            site: scored.alignment(f"{site}/{name}", bench.dictionary.W_dec, half=half)
-            for site, bench in benches.items()
-        }
-
-    energies = {energy: family(aligned(energy)) for energy in (HEADLINE, *LENS)}
+    energies = {energy: family(energy) for energy in (HEADLINE, *LENS)}
     controls = {
-        PERMUTED: family({
-            site: scored.alignment(f"{site}/{PERMUTED}", bench.permuted)
-            for site, bench in benches.items()
-        }),
-        RANDOM: family({
-            site: scored.alignment(f"{site}/{RANDOM}", bench.random.rows,
-                                   features=f"{site}/{RANDOM}/features")
-            for site, bench in benches.items()
-        }),
-        OTHER: family({
-            site: scored.alignment(f"{site}/{OTHER}", bench.dictionary.W_dec,
-                                   features=f"{site}/{OTHER}/features")
-            for site, bench in benches.items()
-        }),
-    }  # fmt: skip
+        PERMUTED: family(PERMUTED, "permuted"),
+        RANDOM: family(RANDOM, "random", own_code=True),
+        OTHER: family(OTHER, own_code=True),
+    }
     if empty_benches is not None and empty_scored is not None:
-        controls[RANDOM_WEIGHTS] = family({
-            site: empty_scored.alignment(f"{site}/{HEADLINE}", bench.dictionary.W_dec)
-            for site, bench in empty_benches.items()
-        })  # fmt: skip
-    halves = [aligned(HEADLINE, half) for half in (0, 1)]
+        controls[RANDOM_WEIGHTS] = _family(
+            empty_benches, empty_scored, HEADLINE, "dictionary", own_code=False,
+            draws=draws, seed=seed,
+        )  # fmt: skip
     agree = {
-        site: replicated(energies[HEADLINE][site], [half[site] for half in halves])
+        site: replicated(energies[HEADLINE][site], [
+            scored.alignment(f"{site}/{HEADLINE}", bench.dictionary.W_dec, half=half)
+            for half in (0, 1)
+        ])
+        for site, bench in benches.items()
+    }  # fmt: skip
+    return Inference(energies=energies, controls=controls, replicated=agree)
+
+
+def _family(
+    benches: Mapping[str, Bench],
+    scored: Scored,
+    name: str,
+    kind: str,
+    *,
+    own_code: bool,
+    draws: int,
+    seed: int,
+) -> dict[str, SiteScores]:
+    """Score what was summed under one name at every site; `own_code` if its activations are not
+    those of the dictionary on all samples."""
+
+    def directions(site: str) -> Tensor:
+        bench = benches[site]
+        return {
+            "dictionary": bench.dictionary.W_dec, "permuted": bench.permuted,
+            "random": bench.random.rows,
+        }[kind]  # fmt: skip
+
+    def code(site: str) -> str:
+        return f"{site}/{name}/features" if own_code else ""
+
+    def pairs(site: str, chosen: Tensor) -> Tensor:
+        return scored.pairs(f"{site}/{name}", directions(site), chosen, features=code(site))
+
+    found = {
+        site: scored.alignment(f"{site}/{name}", directions(site), features=code(site))
         for site in benches
     }
-    return Inference(energies=energies, controls=controls, replicated=agree)
+    generator = torch.Generator().manual_seed(seed)
+    return score_family(found, pairs, draws=draws, generator=generator)

@@ -51,7 +51,8 @@ def feature_rows(
                 "max_activation": float(strongest[f]) if n_active else float("nan"),
                 "n_active": n_active, "n_documents": int(scores.n_units[f]),
                 **{name: float(getattr(scores, name)[f])
-                   for name in ("efas", "low", "high", "t", "p", "q", "p_max_t", "attribution")},
+                   for name in ("efas", "low", "high", "t", "p", "q", "p_max_t", "p_documents",
+                                "p_rows", "attribution")},
                 "beyond": bool(beyond[f]),
                 "replicated": bool(agree[f]) if beyond[f] else None,
                 "verdict": _verdict(defined, bool(beyond[f]), float(scores.efas[f])),

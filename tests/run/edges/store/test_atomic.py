@@ -3,7 +3,6 @@
 import errno
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,30 +11,7 @@ import torch
 from energylens.core.errors import NoRoom
 from energylens.run.edges.store import atomic
 from energylens.run.edges.store.folder import Folder
-
-
-class Fault(BaseException):
-    """Not an Exception, as a kill is not: no handler may tidy up after it."""
-
-
-def fail_at(monkeypatch: pytest.MonkeyPatch, k: int, error: BaseException) -> Callable[[], int]:
-    """Make the k-th system call of a save (write, fsync, rename) fail; returns the count so far."""
-    count = 0
-
-    def counted(real: Callable) -> Callable:
-        def call(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == k:
-                raise error
-            return real(*args, **kwargs)
-
-        return call
-
-    monkeypatch.setattr(os, "fsync", counted(os.fsync))
-    monkeypatch.setattr(os, "replace", counted(os.replace))
-    monkeypatch.setattr(Path, "write_bytes", counted(Path.write_bytes))
-    return lambda: count
+from tests.run.faults import Fault, fail_at
 
 
 @pytest.mark.parametrize("error", [Fault(), OSError(errno.EIO, "Input/output error")])
@@ -121,7 +97,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(small_disk, kin
     }
     store = Folder(small_disk / "run")
     store.save("small", records={"small": 1})
-    with pytest.raises(NoRoom, match="no room on the disk to write .*big.*: free some"):
+    with pytest.raises(NoRoom, match=r"no room on the disk to write .*big.*: free some"):
         store.save("big", **{kind: big[kind]})
     assert not store.done("big") and not Folder(small_disk / "run").done("big")
     assert Folder(small_disk / "run").record("small") == 1

@@ -88,7 +88,7 @@ def test_names_that_could_leave_the_folder_are_refused(tmp_path, name):
 
 def test_one_file_has_one_owner(tmp_path):
     store = saved(tmp_path)
-    with pytest.raises(ValueError, match="'other' would overwrite records/r.json of part 'part'"):
+    with pytest.raises(ValueError, match=r"'other' would overwrite records/r\.json of part 'part'"):
         store.save("other", records={"r": 2})
     saved(tmp_path)
 
