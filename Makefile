@@ -37,7 +37,7 @@ test-slow: $(DONE)/dev $(DONE)/smollm2 ## the tests that take minutes
 
 check: $(DONE)/dev ## lint, format, types, import contracts
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 

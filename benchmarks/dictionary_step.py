@@ -11,15 +11,11 @@ sums of features with heavy-tailed rates, so that some latents fire far more oft
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
 
 import torch
 from torch import Tensor

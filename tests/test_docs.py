@@ -61,8 +61,8 @@ def run_page(page: Path) -> None:
             continue
         for command in commands(block):
             answer = subprocess.run(
-                [sys.executable, "-m", *command], capture_output=True, text=True, timeout=240,
-                env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+                [sys.executable, "-m", *command], capture_output=True, text=True, timeout=280,
+                env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_WAIT_POLICY": "PASSIVE"},
             )  # fmt: skip
             assert answer.returncode == 0, f"{page.name}: {' '.join(command)}\n{answer.stderr}"
 

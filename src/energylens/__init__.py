@@ -1,3 +1,43 @@
-"""Energylens: energy, features, curvature, dynamics and circuits of neural networks."""
+"""Energylens: energy, features, curvature, dynamics and circuits of neural networks.
 
-__version__ = "0.1.0"
+    import energylens as el
+
+    lens = el.load("tiny")
+    train, held_out = el.read_windows(lens, documents=300)
+    found = el.align(lens, el.train(lens, train, "blocks.2.resid_post"), held_out)
+
+Names are looked up when they are used, so that importing this package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from energylens.core.version import VERSION as __version__
+
+_WHERE = {
+    "Batch": "energylens.activations.batch",
+    "Subject": "energylens.activations.subject",
+    "load": "energylens.activations.certify",
+    "read_windows": "energylens.notebook",
+    "train": "energylens.notebook",
+    "align": "energylens.notebook",
+    "ablate": "energylens.notebook",
+}
+_NAMES = {"load": "wrap"}
+__all__ = ["__version__", *_WHERE]
+
+if TYPE_CHECKING:
+    from energylens.activations.batch import Batch
+    from energylens.activations.certify import wrap as load
+    from energylens.activations.subject import Subject
+    from energylens.notebook import ablate, align, read_windows, train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'energylens' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), _NAMES.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return __all__

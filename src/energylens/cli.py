@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import energylens
+from energylens.core.version import VERSION
 from energylens.core.errors import BadInput, EnergylensError, Interrupted, UnknownName
 from energylens.studies.study import STUDIES
 
@@ -55,7 +55,7 @@ def _dispatch(arguments: list[str]) -> None:
         case [] | ["-h" | "--help", *_]:
             _say(_HELP.rstrip())
         case ["--version"]:
-            _say(f"energylens {energylens.__version__}")
+            _say(f"energylens {VERSION}")
         case [command, "-h" | "--help"] if command in _COMMANDS:
             _say(_HELP.rstrip() + "\n\n" + _studies())
         case ["list"]:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from energylens.features.code import SparseCode
@@ -22,8 +23,9 @@ def test_column_counts_leave_out_zero_values():
     assert _code().column_counts().tolist() == [0, 2, 0, 0, 1, 0]
 
 
-def test_columns_are_those_of_the_dense_code_in_the_order_asked_for():
-    features = torch.tensor([1, 5, 4, 0])
+@pytest.mark.parametrize("features", [[1, 5, 4, 0], [5, 1]], ids=["all active", "some"])
+def test_columns_are_those_of_the_dense_code_in_the_order_asked_for(features):
+    features = torch.tensor(features)
     assert_close(_code().columns(features), _code().dense()[:, features])
 
 

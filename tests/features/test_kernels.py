@@ -28,7 +28,7 @@ def test_elimination_when_the_largest_share_one_group(generator):
     assert_close(_sorted(values), _sorted(scores[:, ::32]))
 
 
-@pytest.mark.parametrize(("width", "k"), [(30, 4), (31, 31), (4096, 200)])
+@pytest.mark.parametrize(("width", "k"), [(30, 4), (31, 31), (2048, 32), (4096, 200)])
 def test_any_shape_is_selected_exactly(generator, width, k):
     scores = torch.randn(9, width, generator=generator)
     values, columns = kernels.top_k(scores, k)
@@ -47,9 +47,10 @@ def test_encoding_in_blocks_is_encoding_at_once(generator, monkeypatch):
 
 
 def test_no_rows_give_an_empty_code(generator):
-    values, indices = kernels.encode_top_k(torch.zeros(0, 6), torch.zeros(40, 6), torch.zeros(40), 5)
+    W, b = torch.zeros(40, 6), torch.zeros(40)
+    values, indices = kernels.encode_top_k(torch.zeros(0, 6), W, b, 5)
     assert values.shape == indices.shape == (0, 5)
-    assert kernels.combine(indices, values, torch.zeros(40, 6)).shape == (0, 6)
+    assert kernels.combine(indices, values, W).shape == (0, 6)
 
 
 def test_sparse_products_are_the_dense_ones(generator):

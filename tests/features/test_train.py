@@ -3,11 +3,12 @@ import torch
 
 from energylens.core.errors import BadInput, EnergylensError, InsufficientData
 from energylens.features import train as training
+from energylens.features.architecture import ARCHITECTURES
 from energylens.features.chance import random_dictionary_like
 from energylens.features.evaluate import fvu
 from energylens.features.train import TrainOptions, massive_rows, train, train_many
 from tests.common.compare import assert_close
-from tests.features.planted import planted_rows
+from tests.features.planted import planted_rows, random_weights, topk_dictionary
 
 SMALL = TrainOptions(width=64, k=3, epochs=4, batch=128)
 
@@ -34,9 +35,7 @@ def test_scaled_and_shifted_rows_give_the_same_dictionary_scaled_and_shifted(row
     one, _ = train(x, SMALL, _seeded())
     other, _ = train(100 * x + 7, SMALL, _seeded())
     assert_close(other.W_dec, one.W_dec, rtol=1e-4, atol=1e-6)
-    assert_close(
-        other.reconstruct(100 * x + 7), 100 * one.reconstruct(x) + 7, rtol=1e-4, atol=1e-3
-    )
+    assert_close(other.reconstruct(100 * x + 7), 100 * one.reconstruct(x) + 7, rtol=1e-4, atol=1e-3)
 
 
 def test_seed_decides(rows):
@@ -141,6 +140,22 @@ def test_learning_rate_falls_with_the_root_of_the_width():
     narrow, wide = (TrainOptions(width=w).learning_rate() for w in (1024, 4096))
     assert_close(narrow, 2 * wide)
     assert TrainOptions(lr=1e-3).learning_rate() == 1e-3
+
+
+def test_gradient_along_a_decoder_row_reaches_neither_the_row_nor_adam(generator):
+    weights = random_weights(generator, width=12, d=5)
+    dictionary = topk_dictionary(weights, 2)
+    x = torch.randn(8, 5, generator=generator, dtype=torch.float64)
+    step = ARCHITECTURES["topk"].step(dictionary, x, 1.0)
+    before = dictionary.W_dec.clone()
+    along = step._replace(W_dec=7 * dictionary.W_dec)
+    tensors = [dictionary.W_enc, dictionary.b_enc, dictionary.W_dec, dictionary.b_dec]
+    optimizer = torch.optim.SGD(tensors, lr=0.1, momentum=0.9)
+    training._move(dictionary, along, optimizer)
+    assert_close(dictionary.W_dec, before)
+    assert_close(
+        optimizer.state[dictionary.W_dec]["momentum_buffer"], torch.zeros(12, 5), atol=1e-12
+    )
 
 
 def test_ramp_rises_stays_and_falls():

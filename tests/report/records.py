@@ -70,6 +70,7 @@ def write_run(folder: Path, *, seed: int = 0, scale: Scale | None = None) -> Pat
         "contexts": [c for row in chosen for c in context_rows(random, row, scale)],
         "effects": [e for row in chosen for e in effect_rows(random, row)],
         "calibration": [calibration_row(layer) for layer in LAYERS],
+        "calibration_pooled": [pooled_row()],
         "depth": depth_rows(),
         "dictionaries": dictionary_rows(),
         "controls": control_rows(scale),
@@ -120,7 +121,8 @@ def feature_row(random: np.random.Generator, layer: int, feature: int) -> dict[s
         "t": t if scored else nan,
         "p": float(np.exp(-abs(t) * 1.5)) if scored else nan,
         "q": float(min(1, 8 * np.exp(-abs(t) * 1.4))) if scored else nan,
-        "p_max_t": p_max_t if scored else nan, "beyond": beyond,
+        "p_max_t": p_max_t if scored else nan, "p_documents": p_max_t if scored else nan,
+        "p_rows": p_max_t / 2 if scored else nan, "beyond": beyond,
         "replicated": bool(feature % 3) if beyond else None,
         "attribution": efas * 0.01 if scored else nan,
         "verdict": verdict if scored else "undefined",
@@ -167,12 +169,13 @@ def context_rows(
     random: np.random.Generator, row: dict[str, Any], scale: Scale
 ) -> list[dict[str, Any]]:
     rows = []
-    for group in ("top", "upper quarter", "median", "off, large force"):
+    groups = ("top", "upper quarter", "median", "off, large force")
+    for number, group in enumerate(groups):
         for rank in range(scale.contexts):
             tokens = [" " + str(w) for w in random.choice(WORDS, scale.tokens)]
             peak = scale.tokens // 2
             tokens[peak] = " fiscal" if rank % 2 else " year"
-            tokens[peak + 2] = HOSTILE[(row["feature"] + rank) % len(HOSTILE)]
+            tokens[peak + 2] = HOSTILE[(4 * rank + number) % len(HOSTILE)]
             tokens[peak - 6] = "\n"
             near = np.exp(-0.5 * ((np.arange(scale.tokens) - peak) / 1.5) ** 2)
             activation = near * (near > 0.3) * (6 - rank) * (group != "off, large force")
@@ -211,6 +214,12 @@ def calibration_row(layer: int) -> dict[str, Any]:
         "n_features": 6, "n_documents": 40, "null_correlation_mean": 0.01,
         "null_correlation_sd": 0.11,
     }  # fmt: skip
+
+
+def pooled_row() -> dict[str, Any]:
+    row = calibration_row(15)
+    del row["site"], row["layer"]
+    return row | {"sites": len(LAYERS), "n_features": 18}
 
 
 def depth_rows() -> list[dict[str, Any]]:
@@ -282,7 +291,7 @@ def layer_row(features: list[dict[str, Any]], layer: int) -> dict[str, Any]:
         "attractors": sum(r["verdict"] == "attractor" for r in rows),
         "repulsors": sum(r["verdict"] == "repulsor" for r in rows),
         "largest_efas": top["efas"], "largest_low": top["low"], "largest_high": top["high"],
-        "threshold_efas_median": 0.046, "rate_at_05": 0.068,
+        "threshold_t": 4.2, "threshold_efas_median": 0.046, "rate_at_05": 0.068,
         "replicated": sum(bool(r["replicated"]) for r in rows),
         **quantiles, "null_05": -0.0165, "null_95": 0.0165,
     }  # fmt: skip

@@ -26,7 +26,7 @@ def test_places_are_in_proportion():
 def test_the_bar_is_also_told_in_words():
     (card,) = one()
     assert card.value == ".84"
-    assert card.told == ("95 % [.69, .92]", "null 0 ± .1", "p < .001", "n = 18 features")
+    assert card.told == ("95 % [.69, .92]", "null .00 ± .1", "p < .001", "n = 18 features")
 
 
 def test_a_count_is_told_of_how_many():

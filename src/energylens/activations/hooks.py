@@ -1,6 +1,6 @@
 """Watch and replace tensors at ports of a module, and leave the module as it was found."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,11 +31,11 @@ def module_at(root: nn.Module, path: str) -> nn.Module:
 
 
 @contextmanager
-def ports_edited(root: nn.Module, edits: Mapping[Port, Edit]) -> Iterator[None]:
+def ports_edited(root: nn.Module, edits: Iterable[tuple[Port, Edit]]) -> Iterator[None]:
     """Pass the tensor at each port through a function; a function may return it unchanged."""
     handles: list[RemovableHandle] = []
     try:
-        for port, edit in edits.items():
+        for port, edit in edits:
             handles.append(_attach(module_at(root, port.path), port, edit))
         yield
     finally:

@@ -15,7 +15,7 @@ MEGABYTE = 2**20
 
 
 def rows_per_batch(
-    subject: Subject, context: int, n_sites: int, *, budget_mb: float, grad: bool = False
+    subject: Subject, context: int, n_sites: int, *, budget_mb: float | int, grad: bool = False
 ) -> int:
     """How many sequences fit a forward pass (with `grad`, a backward one) in `budget_mb`.
 
@@ -55,7 +55,7 @@ def collect_rows(
     document: Int[Tensor, " window"],
     sites: Sequence[str],
     *,
-    budget_mb: float,
+    budget_mb: float | int,
     progress: Progress = silence,
     label: str = "activations",
 ) -> dict[str, Float[Tensor, "sample d_model"]]:

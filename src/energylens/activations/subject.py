@@ -71,7 +71,7 @@ class Subject:
         """Certified sites that a wildcard such as `blocks.*.resid_post` names, in model order."""
         return expand(pattern, list(self.sites)) if "*" in pattern else [canonical(pattern)]
 
-    def forward(self, batch: Batch) -> Float[Tensor, "batch pos vocab"]:
+    def forward(self, batch: Batch) -> Float[Tensor, "batch *output"]:
         """Run the model and return its logits (for other modules: its first output)."""
         if self.loaded.family is None:
             output = self.module(batch.ids)
@@ -98,15 +98,16 @@ class Subject:
                 subject.run(batch)
             seen["blocks.3.resid_post"]          # [batch pos d_model]
         """
-        names = [name for site in sites for name in self.expand(site)]
-        ports = {self.port(name): name for name in names}
+        names = dict.fromkeys(name for site in sites for name in self.expand(site))
         seen: dict[str, Tensor] = {}
         twice: set[str] = set()
 
-        def watcher(name: str, port: Port) -> "tuple[Port, Watcher]":
-            return port, Watcher(name, seen, twice, grad=grad, stop_at=len(ports) if stop else 0)
-
-        with ports_edited(self.module, dict(watcher(n, p) for p, n in ports.items())):
+        stop_at = len(names) if stop else 0
+        watchers = [
+            (self.port(name), Watcher(name, seen, twice, grad=grad, stop_at=stop_at))
+            for name in names
+        ]
+        with ports_edited(self.module, watchers):
             yield seen
         if silent := [name for name in names if name not in seen]:
             raise SiteNotAvailable(f"{', '.join(silent)} never fired: the model ran without it")
@@ -119,10 +120,10 @@ class Subject:
     @contextmanager
     def edit(self, edits: Mapping[str, Edit]) -> Iterator[None]:
         """Replace the tensor at each site by a function of it, inside the block."""
-        with ports_edited(self.module, {self.port(site): fn for site, fn in edits.items()}):
+        with ports_edited(self.module, [(self.port(site), fn) for site, fn in edits.items()]):
             yield
 
-    def run(self, batch: Batch) -> Float[Tensor, "batch pos vocab"] | None:
+    def run(self, batch: Batch) -> Float[Tensor, "batch *output"] | None:
         """`forward`, or None where a capture with `stop` ended the pass early."""
         try:
             return self.forward(batch)

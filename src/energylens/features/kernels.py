@@ -15,7 +15,7 @@ BLOCK = 512
 """Rows whose pre-activations exist at one time."""
 
 _COARSE, _FINE = 8, 4
-"""Columns a group, groups a super-group: fastest of the pairs tried for m = 2,048 … 16,384."""
+"""Columns a group, groups a cell: the fastest of the pairs tried at m = 4,096, k = 32."""
 
 
 def top_k(
@@ -37,8 +37,10 @@ def top_k(
 
 
 def _elimination_wins(scores: Tensor, k: int) -> bool:
+    """Measured: never slower from 1,024 columns on, 1.2 times as fast there, 1.9 at 16,384."""
     width, cell = scores.shape[1], _COARSE * _FINE
-    return scores.device.type == "cpu" and width % cell == 0 and width // cell >= 2 * k
+    fits = width % cell == 0 and width // cell >= 2 * k
+    return fits and width >= 1024 and scores.device.type == "cpu"
 
 
 def top_k_by_elimination(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from energylens.report.palette import LIGHT
+from energylens.report.places import depth, site_label
 from energylens.results.format import fixed
 
 Axes = Any
@@ -43,8 +44,8 @@ def _formatter(signed: bool) -> Any:
     class Tick(Formatter):
         """Same places on all ticks of an axis, no zero before the point."""
 
-        def format_ticks(self, values: Sequence[float] | np.ndarray) -> list[str]:
-            places = max((_places(tick) for tick in values), default=0)
+        def format_ticks(self, values: Sequence[float | int] | np.ndarray) -> list[str]:
+            places = max((_places(float(tick)) for tick in values), default=0)
             return [
                 "0" if abs(tick) < 1e-12 else fixed(float(tick), places, signed=signed)
                 for tick in values
@@ -68,12 +69,23 @@ def zero(axes: Axes, *, across: bool = False, up: bool = False) -> None:
         axes.axhline(0, color=LIGHT["dot"], linewidth=0.8, zorder=1)
 
 
-def layers_across(axes: Axes, layers: np.ndarray) -> None:
-    """Layers as ticks, with room at both ends."""
-    ticks = sorted(set(layers.tolist()))
-    gap = min(np.diff(ticks), default=1.0)
-    axes.set_xticks(ticks)
+def sites_across(axes: Axes, sites: Sequence[str]) -> np.ndarray:
+    """Sites by depth on the horizontal axis, named by layer; returns where each one stands."""
+    places = {depth(site): site_label(site) for site in sites}
+    ticks = sorted(places)
+    gap = _gap(ticks)
+    axes.set_xticks(ticks, [places[tick] for tick in ticks])
     axes.set_xlim(ticks[0] - 0.7 * gap, ticks[-1] + 0.7 * gap)
+    return np.array([depth(site) for site in sites])
+
+
+def room(places: np.ndarray) -> float:
+    """Half the width that a bar may take without touching its neighbour."""
+    return 0.32 * _gap(sorted(set(places.tolist())))
+
+
+def _gap(ticks: Sequence[float]) -> float:
+    return float(min(np.diff(ticks), default=1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,3 +135,76 @@ def _beside(axes: Axes, label: Label, away: tuple[int, int]) -> Any:
     )  # fmt: skip
     text.set_in_layout(False)
     return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A line that is named on the spot, without a legend."""
+
+    text: str
+    x: np.ndarray
+    y: np.ndarray
+    color: str
+
+
+def name_curves(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Write each curve's name beside it, where it covers no curve and no other name."""
+    axes.figure.draw_without_rendering()
+    frame = axes.get_window_extent()
+    drawn = [curve for curve in curves if len(curve.x)]
+    taken = np.concatenate([np.empty((0, 2)), *(_sampled(axes, curve) for curve in drawn)])
+    for curve in drawn:
+        text = _write(axes, curve, taken, frame)
+        taken = np.concatenate([taken, _filled(text.get_window_extent())])
+
+
+def _write(axes: Axes, curve: Curve, taken: np.ndarray, frame: Any) -> Any:
+    """The name at the first free place along its curve, or at the one that covers least."""
+    best, least = None, np.inf
+    for x, y, up in _anchors(curve):
+        text = axes.annotate(
+            curve.text, (x, y), xytext=(0, 5 if up else -5), textcoords="offset points",
+            ha="center", va="bottom" if up else "top", fontsize=11, color=curve.color, zorder=6,
+        )  # fmt: skip
+        text.set_in_layout(False)
+        box = text.get_window_extent().padded(1)
+        covered = _inside(box, taken).sum() + 1000 * _leaves(box, frame)
+        if covered < least:
+            if best is not None:
+                best.remove()
+            best, least = text, covered
+        else:
+            text.remove()
+        if least == 0:
+            break
+    return best
+
+
+def _anchors(curve: Curve) -> list[tuple[float, float, bool]]:
+    """Places along a curve to write at, from the right, above before below."""
+    order = np.argsort(curve.x, kind="stable")
+    x = np.linspace(curve.x.max(), curve.x.min(), 13)
+    y = np.interp(x, curve.x[order], curve.y[order])
+    return [(float(a), float(b), up) for up in (True, False) for a, b in zip(x, y, strict=True)]
+
+
+def _sampled(axes: Axes, curve: Curve) -> np.ndarray:
+    pixels = axes.transData.transform(np.column_stack([curve.x, curve.y]))
+    pixels = pixels[np.isfinite(pixels).all(1)]
+    step = np.linspace(0, max(len(pixels) - 1, 0), 60 * max(len(pixels), 1))
+    places = np.arange(len(pixels))
+    return np.column_stack([np.interp(step, places, pixels[:, axis]) for axis in (0, 1)])
+
+
+def _inside(box: Any, points: np.ndarray) -> np.ndarray:
+    x, y = points.T
+    return (box.x0 <= x) & (x <= box.x1) & (box.y0 <= y) & (y <= box.y1)
+
+
+def _leaves(box: Any, frame: Any) -> int:
+    return int(box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1)
+
+
+def _filled(box: Any) -> np.ndarray:
+    grid = np.meshgrid(np.linspace(box.x0, box.x1, 20), np.linspace(box.y0, box.y1, 5))
+    return np.column_stack([axis.ravel() for axis in grid])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from energylens.results.format import interval, number, p_value
+from energylens.results.format import fixed, interval, number, p_value
 
 NAN = float("nan")
 Z95 = 1.96  # half-width of a 95 % band of a normal null, in standard deviations
@@ -70,12 +70,19 @@ def _told(
     if math.isfinite(low) and math.isfinite(high):
         words.append(f"95 % [{interval(value, low, high).split(' [')[1]}")
     spread = f" ± {number(sd, digits=2)}" if math.isfinite(sd) else ""
-    words.append(f"null {number(null, digits=2)}{spread}")
+    words.append(f"null {_to_the_place_of(null, sd)}{spread}")
     if figure.get("p") is not None:
         words.append(f"p {p_value(float(figure['p']))}")
     if figure.get("n") and figure.get("unit") != figure.get("n_unit"):
         words.append(f"n = {figure['n']:,} {figure.get('n_unit', '')}".strip())
     return tuple(words)
+
+
+def _to_the_place_of(null: float, sd: float) -> str:
+    """A null's mean, no finer than its spread."""
+    if not sd > 0:
+        return number(null, digits=2)
+    return fixed(null, max(0, 1 - math.floor(math.log10(sd))))
 
 
 def _bar(value: float, low: float, high: float, null: float, sd: float) -> Bar:

@@ -101,12 +101,14 @@ METHODS: tuple[Method, ...] = (
             "Positive: the feature is active where it lowers the energy (attractor). Negative: "
             "repulsor. The attribution A_f is, to first order, the energy that ablation costs per "
             "token.",
-            "The unit of inference is the document. With S_fc the sum of the centred products in "
-            "document c, t_f carries a small-sample correction. Multiplicity: max-T by "
-            "a multiplier bootstrap over documents, joint over all features of all sites; q by "
-            "Benjamini and Hochberg. A feature with fewer than 30 active tokens or 5 documents is "
-            "undefined and counted. Replicated: the same sign and p < .05 in the other half of the "
-            "documents.",
+            "The unit of inference is the document; S_fc is the sum of the centred products of "
+            "feature f in document c. A feature is beyond chance if it beats two nulls, each "
+            "corrected for all features of all sites at once (max-T, .05). Signs flipped by "
+            "document: activation and force do not covary. Decoder rows dealt out among the "
+            "features: they do, but other rows would do as well. The family-wise p is the larger "
+            "of the two; q is by Benjamini and Hochberg.",
+            "A feature with fewer than 30 active tokens or 5 documents is undefined and counted. "
+            "Found in both halves: p < .05 with the same sign in each half of the documents.",
         ),
         sources=(CAMERON, WESTFALL, BENJAMINI),
         page="docs/measures/energy_feature_alignment.md",
@@ -130,7 +132,6 @@ METHODS: tuple[Method, ...] = (
             "with intervals over documents; its null permutes the predictions among features.",
         ),
         sources=(NANDA,),
-        page="docs/measures/calibration.md",
     ),
     Method(
         anchor="method-controls",
@@ -146,7 +147,6 @@ METHODS: tuple[Method, ...] = (
             "weight model has a loss and gradients of its own, so what it gives is reported.",
         ),
         sources=(ADEBAYO, HEAP),
-        page="docs/measures/index.md",
     ),
 )  # fmt: skip
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from energylens.report.cards import cards
 from energylens.report.explorer import Packed, explorer, pack, table_data
+from energylens.report.feature_table import by_strength, columns
 from energylens.report.figure import Column, Drawing, Figure, draw, write_whole
 from energylens.report.figures import figures
-from energylens.report.figures.volcano import by_strength, columns, feature_name
 from energylens.report.method import methods, references
 from energylens.report.records import Records, read
 from energylens.report.text import several
@@ -29,7 +29,7 @@ UNSAID: dict[str, Any] = {
     "command": "", "key": "", "inputs": {}, "options": {}, "versions": {}, "code": {},
     "hardware": {}, "seconds": 0, "sittings": 0, "peak_memory_mb": None,
 }  # fmt: skip
-_INDEX = re.compile(r"(?<![A-Za-z])([A-Za-zΣ])_([A-Za-zĥ]+)")
+_INDEX = re.compile(r"(?<![A-Za-z])(EFAS|[A-Za-zΣ])_([A-Za-zĥ]+)")
 GRADES = {
     "real": "real model and data",
     "quick": "quick budget: real, but small",
@@ -84,7 +84,7 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
         # Ours, read from the package: the only text that enters the page unescaped.
         style=Markup(style), script=Markup(script), drawing=Markup,
         style_hash=_hash(style), script_hash=_hash(script),
-        run=UNSAID | records.run, summary=records.summary, grade=_grade(records.summary),
+        run={**UNSAID, **records.run}, summary=records.summary, grade=_grade(records.summary),
         strip=strip(records), cards=cards(records.summary), shown=shown,
         explorer=explorer(records), static=static_features(records),
         tables=list(records.tables.values()), indexed=indexed,
@@ -199,14 +199,12 @@ def static_features(records: Records) -> list[dict[str, str]]:
     values = {column.name: column.cells for column in columns(top)}
     return [
         {
-            "site": values["site"][i],
-            "feature": str(int(values["feature"][i])),
-            "name": feature_name(values["layer"][i], values["feature"][i]),
+            "name": values["name"][i],
             "efas": _cell(values["efas"][i], True),
             "low": _cell(values["low"][i], True),
             "high": _cell(values["high"][i], True),
-            "p": p_value(float(values["p_max_t"][i])),
-            "q": p_value(float(values["q"][i])),
+            "p": p_value(float(values["p_max_t"][i]), relation=False),
+            "q": p_value(float(values["q"][i]), relation=False),
             "density": _cell(values["density"][i], False),
             "verdict": values["verdict"][i],
         }

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import energylens
+from energylens.core.version import VERSION
 
 _PACKAGES = (
     "torch", "transformers", "numpy", "scipy", "scikit-learn", "pyarrow", "duckdb", "safetensors",
@@ -22,7 +22,7 @@ _PACKAGES = (
 def versions() -> dict[str, Any]:
     """Versions of Python, of Energylens and of the installed packages that shape a result."""
     found: dict[str, Any] = {
-        "energylens": energylens.__version__,
+        "energylens": VERSION,
         "python": platform.python_version(),
     }
     for package in _PACKAGES:
@@ -53,7 +53,7 @@ def threads() -> int:
 
 def code() -> dict[str, Any]:
     """Version of the running code and, if it runs from a git checkout, the commit."""
-    return {"version": energylens.__version__, "git": _commit(Path(energylens.__file__).parent)}
+    return {"version": VERSION, "git": _commit(Path(__file__).parent)}
 
 
 def command(arguments: Sequence[str]) -> str:

@@ -110,9 +110,9 @@ def test_a_save_that_fails_leaves_nothing(dictionary, tmp_path, monkeypatch):
 def test_values_that_are_not_finite_are_refused(dictionary, folder, tmp_path):
     bias = dictionary.b_enc.clone()
     bias[3] = torch.nan
+    weights = {name: getattr(dictionary, name) for name in NAMES} | {"b_enc": bias}
     with pytest.raises(BadInput, match="b_enc holds 1 values"):
-        saelens.save(topk_dictionary({n: getattr(dictionary, n) for n in NAMES} | {"b_enc": bias}, 5),
-                     tmp_path / "other")  # fmt: skip
+        saelens.save(topk_dictionary(weights, 5), tmp_path / "other")
     assert not (tmp_path / "other").exists()
     _edit_weights(folder, b_enc=bias)
     with pytest.raises(ArtifactRefused, match="b_enc holds 1 values"):

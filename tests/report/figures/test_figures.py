@@ -7,8 +7,8 @@ import pytest
 
 from energylens.report.figure import draw
 from energylens.report.figures import figures
-from energylens.report.figures.volcano import peak_tokens, threshold
-from energylens.report.records import Records
+from energylens.report.figures.volcano import threshold
+from energylens.report.records import Records, Table
 from tests.common.compare import assert_close
 
 NEEDS = {
@@ -67,19 +67,22 @@ def test_the_volcano_without_a_discovery_says_none(records):
     ones = np.where(np.isfinite(features.number("t")), 1.0, np.nan)
     none = replace(features, columns={**features.columns, "verdict": verdict, "p_max_t": ones})
     answer = by_name(replace(records, tables={"features": none}))["volcano"].answer
-    assert answer.startswith("None of") and answer.endswith("beyond chance (max-T .05).")
+    assert answer.startswith("None of 1,059 scored features is beyond chance. The largest EFAS is")
+
+
+def scored(t, p) -> Table:
+    columns = {"t": np.array(t), "p_max_t": np.array(p)}
+    return Table(name="features", columns=columns, rows=len(t))
 
 
 def test_the_threshold_lies_between_the_last_within_and_the_first_beyond():
-    t, p = np.array([-5.0, 4.0, 3.0, 1.0]), np.array([0.001, 0.04, 0.06, 1.0])
-    assert_close(threshold(t, p), 3.5)
-    assert_close(threshold(t, np.ones(4)), np.nan)
-    assert_close(threshold(t[:1], p[:1]), 5.0)
+    assert_close(threshold(scored([-5.0, 4, 3, 1], [0.001, 0.04, 0.06, 1]), None), 3.5)
+    assert_close(threshold(scored([-5.0, 4, 3, 1], [1.0, 1, 1, 1]), None), np.nan)
+    assert_close(threshold(scored([-5.0], [0.001]), None), 5.0)
 
 
-def test_the_peak_token_is_the_most_frequent_one_of_the_top_contexts(records):
-    assert set(peak_tokens(records.table("contexts")).values()) == {"year"}
-    assert peak_tokens(None) == {}
+def test_the_threshold_that_the_study_gives_comes_first(records):
+    assert_close(threshold(scored([-5.0], [0.001]), records.table("layers")), 4.2)
 
 
 def test_layers_name_the_fullest_layer(records):
@@ -93,17 +96,18 @@ def test_controls_stand_beside_the_real_thing_in_one_table(records):
     figure = by_name(records)["controls"]
     what = next(column for column in figure.columns if column.name == "what").cells
     assert what.count("the real features") == 3 and len(what) == 15
-    assert "1 is beyond max-T" in figure.answer
+    assert "1 is beyond chance" in figure.answer
 
 
 def test_calibration_has_a_panel_a_site_and_says_the_worst(records):
     figure = by_name(records)["calibration"]
     assert len(figure.panels) == 3
-    assert "above its null at 3 of 3 layers: best at layer 25" in figure.answer
+    assert figure.answer.startswith("Slope .95 [.82, 1.10] (1 is a perfect prediction)")
+    assert "Beyond its null at 3 of 3 sites: best at layer 25" in figure.answer
 
 
 def test_depth_says_where_the_lens_is_worse_than_a_guess(records):
-    assert "At 1 of 3 layers it is worse than a uniform guess." in by_name(records)["depth"].answer
+    assert "At 1 of 3 sites it is worse than a uniform guess." in by_name(records)["depth"].answer
 
 
 def test_one_site_draws_in_one_panel(records, tmp_path):
@@ -114,7 +118,7 @@ def test_one_site_draws_in_one_panel(records, tmp_path):
     }
     one = by_name(replace(records, tables=tables))
     assert one.keys() == NEEDS.keys()
-    assert "Slope .95 [.82, 1.10]" in one["calibration"].answer
+    assert one["calibration"].answer.startswith("Slope .95 [.82, 1.10]")
     for figure in one.values():
         assert draw(figure, tmp_path)
 

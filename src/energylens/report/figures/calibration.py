@@ -5,8 +5,10 @@ from functools import partial
 import numpy as np
 
 from energylens.report.axes import Axes, frame, zero
+from energylens.report.feature_table import names
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
+from energylens.report.places import site_label
 from energylens.report.records import Records, Table, finite
 from energylens.report.text import several
 from energylens.results.format import fixed, interval
@@ -21,6 +23,7 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("measured_free_energy", "measured, free energy", True),
 )  # fmt: skip
 MOST_PANELS = 9
+LEVEL, Z95 = 0.05, 1.96
 
 
 def figure(records: Records) -> Figure | None:
@@ -35,35 +38,36 @@ def figure(records: Records) -> Figure | None:
         name="calibration",
         question="Does the slope predict what ablation does?",
         short="Ablation",
-        answer=_answer(calibration),
+        answer=_answer(calibration, records.table("calibration_pooled")),
         notes=_notes(ablated, calibration),
         method=("method-intervention", "interventions"),
         panels=panels,
         columns=_columns(effects),
-        tells=("layer", "feature", "intervention", "predicted", "measured", "low", "high"),
+        tells=("name", "intervention", "predicted", "measured", "low", "high"),
         wide=len(panels) > 1,
     )
 
 
 def _columns(effects: Table) -> list[Column]:
-    words = [Column(name="site", label="site", cells=effects.text("site"))]
-    words += [
-        Column(name=name, label=name, cells=effects.number(name)) for name in ("layer", "feature")
-    ]
-    words += [
+    words = [
+        Column(name="name", label="feature", cells=names(effects)),
+        Column(name="site", label="site", cells=effects.text("site")),
+        Column(name="layer", label="layer", cells=effects.number("layer")),
+        Column(name="feature", label="index", cells=effects.number("feature")),
         Column(name="intervention", label="intervention", cells=effects.text("intervention")),
         Column(name="chosen_by", label="chosen by", cells=effects.text("chosen_by")),
     ]
     return words + [
         Column(name=name, label=label, cells=effects.number(name), signed=signed)
         for name, label, signed in COLUMNS
+        if name in effects.columns
     ]
 
 
 def _panel(effects: Table, calibration: Table, row: int) -> Panel:
     site = calibration.text("site")[row]
     here = np.array([cell == site for cell in effects.text("site")])
-    layer = int(calibration.number("layer")[row])
+    layer = site_label(site)
     slope, r = (_interval(calibration, name, row) for name in ("slope", "correlation"))
     one = calibration.rows == 1
     return Panel(
@@ -93,67 +97,85 @@ def _draw(
     frame(axes, across="predicted ΔE = Σ a·F (nats)", up="measured ΔE (nats)", title=title,
           signed="xy")  # fmt: skip
     zero(axes, across=True, up=True)
-    _bars(axes, effects, random, color=LIGHT["dot"], marker="D", size=4.6, order=3)
-    _bars(axes, effects, ablated, color=LIGHT["accent"], marker="o", size=6.0, order=4)
-    _lines(axes, predicted[ablated], measured[ablated], slope)
-    axes.text(0.03, 0.97, told, transform=axes.transAxes, va="top", fontsize=11,
-              color=LIGHT["accent"], linespacing=1.4)  # fmt: skip
+    _bars(axes, effects, random, color=LIGHT["dot"], marker="D", size=4.6, alpha=0.3)
+    _bars(axes, effects, ablated, color=LIGHT["accent"], marker="o", size=6.0, alpha=0.6)
     rows = np.concatenate([ablated, random])
+    reach = 1.12 * float(finite(np.abs([predicted[rows], measured[rows]])).max(initial=1e-9))
+    # One scale for both axes, set by the points: a bar of few documents may leave it.
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    axes.plot([-reach, reach], [-reach, reach], color=LIGHT["dot"], linewidth=0.9,
+              linestyle=(0, (4, 3)), zorder=2)  # fmt: skip
+    _fit(axes, predicted[ablated], measured[ablated], slope)
+    axes.text(
+        0.03,
+        0.97,
+        told,
+        transform=axes.transAxes,
+        va="top",
+        fontsize=11,
+        zorder=7,
+        color=LIGHT["accent"],
+        linespacing=1.4,
+        bbox={"facecolor": LIGHT["paper"], "edgecolor": "none", "alpha": 0.85, "pad": 2},
+    )
     return Marks(x=predicted[rows], y=measured[rows], rows=rows)
 
 
 def _bars(
     axes: Axes, effects: Table, rows: np.ndarray, *, color: str, marker: str, size: float,
-    order: int,
+    alpha: float,
 ) -> None:  # fmt: skip
     x, y = effects.number("predicted")[rows], effects.number("measured")[rows]
     axes.vlines(x, effects.number("low")[rows], effects.number("high")[rows], color=color,
-                linewidth=1, alpha=0.7, zorder=order)  # fmt: skip
-    axes.plot(x, y, marker, ms=size, mec=LIGHT["paper"], mew=0.6, color=color, zorder=order)
+                linewidth=1, alpha=alpha, zorder=3)  # fmt: skip
+    axes.plot(x, y, marker, ms=size, mec=LIGHT["paper"], mew=0.6, color=color, zorder=4)
 
 
-def _lines(axes: Axes, predicted: np.ndarray, measured: np.ndarray, slope: float) -> None:
+def _fit(axes: Axes, predicted: np.ndarray, measured: np.ndarray, slope: float) -> None:
+    """The least-squares line: through the mean point, as far as there are points."""
     both = np.isfinite(predicted) & np.isfinite(measured)
     if not both.any():
         return
     x = np.array([predicted[both].min(), predicted[both].max()])
-    reach = 0.04 * (x[1] - x[0])
-    x = x + np.array([-reach, reach])
-    axes.plot(x, x, color=LIGHT["dot"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
-    middle = measured[both].mean() + slope * (x - predicted[both].mean())
-    axes.plot(x, middle, color=LIGHT["accent"], zorder=2)
+    line = measured[both].mean() + slope * (x - predicted[both].mean())
+    axes.plot(x, line, color=LIGHT["accent"], zorder=2)
 
 
-def _answer(calibration: Table) -> str:
-    rows = range(calibration.rows)
+def _answer(calibration: Table, pooled: Table | None) -> str:
+    known = np.flatnonzero(np.isfinite(calibration.number("correlation")))
+    if not len(known):
+        return "Undefined: too few features or contexts to compare predicted with measured."
+    whole = pooled if pooled is not None else calibration if calibration.rows == 1 else None
+    text = ""
+    if whole is not None and np.isfinite(whole.number("correlation")[0]):
+        text = (
+            f"Slope {_interval(whole, 'slope', 0)} (1 is a perfect prediction), correlation "
+            f"{_interval(whole, 'correlation', 0)} over "
+            f"{several(int(whole.number('n_features')[0]), 'feature')}."
+        )
     if calibration.rows == 1:
-        return (
-            f"Slope {_interval(calibration, 'slope', 0)} (1 is a perfect prediction), "
-            f"correlation {_interval(calibration, 'correlation', 0)} over "
-            f"{several(int(calibration.number('n_features')[0]), 'feature')}."
-        )
-    clear = sum(_clear_of_null(calibration, row) for row in rows)
-    r = calibration.number("correlation")
-    if not len(finite(r)):
-        return (
-            f"Undefined at all {several(calibration.rows, 'layer')}: too few features or contexts."
-        )
+        return text
+    clear = sum(_clear_of_null(calibration, int(row)) for row in known)
+    r, site = calibration.number("correlation"), calibration.text("site")
     best, worst = int(np.nanargmax(r)), int(np.nanargmin(r))
-    layer = calibration.number("layer")
-    return (
-        f"The correlation is above its null at {clear} of {several(calibration.rows, 'layer')}: "
-        f"best at layer {int(layer[best])}, r {_interval(calibration, 'correlation', best)}, worst "
-        f"at layer {int(layer[worst])}, r {_interval(calibration, 'correlation', worst)}."
+    apart = (
+        f" Beyond its null at {clear} of {several(calibration.rows, 'site')}: best at layer "
+        f"{site_label(site[best])}, r {_interval(calibration, 'correlation', best)}; worst at "
+        f"layer {site_label(site[worst])}, r {_interval(calibration, 'correlation', worst)}."
     )
+    return (text + apart).strip()
 
 
 def _clear_of_null(calibration: Table, row: int) -> bool:
-    """Whether the whole interval lies above the null's mean and 1.96 of its sd."""
+    """Whether the correlation is positive and beyond that of shuffled predictions."""
+    if "null_correlation_p" in calibration.columns:
+        p = calibration.number("null_correlation_p")[row]
+        return bool(p < LEVEL and calibration.number("correlation")[row] > 0)
     low, mean, sd = (
         float(calibration.number(name)[row])
         for name in ("correlation_low", "null_correlation_mean", "null_correlation_sd")
     )
-    return low > mean + 1.96 * sd
+    return low > mean + Z95 * sd
 
 
 def _notes(ablated: Table, calibration: Table) -> list[str]:
@@ -164,7 +186,8 @@ def _notes(ablated: Table, calibration: Table) -> list[str]:
         f"n = {several(ablated.rows, 'feature')} ({chosen}), chosen on one half of the documents "
         "and intervened on in the other",
         "a point: mean over the feature's contexts, 95 % bar over documents",
-        "dashed: measured = predicted; line: fitted slope",
+        "dashed: measured = predicted; line: least squares",
+        "both axes share one scale, and a bar may leave it",
         "grey diamonds: a step of the same size along a random direction",
         "null: correlation with predictions permuted among features, sd "
         + (f"up to {fixed(float(null.max()), 2)}" if len(null) else "undefined"),

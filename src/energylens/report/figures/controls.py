@@ -46,7 +46,7 @@ def figure(records: Records) -> Figure | None:
         Panel(draw=partial(_draw_rates, rows=rows, shown=shown, kinds=kinds), height=height,
               label="Share of features with p below .05, by analysis."),
         Panel(draw=partial(_draw_counts, rows=rows, shown=shown, kinds=kinds), height=height,
-              label="Features beyond max-T .05, by analysis."),
+              label="Features beyond chance, by analysis."),
     ]  # fmt: skip
     return Figure(
         name="controls",
@@ -62,7 +62,7 @@ def figure(records: Records) -> Figure | None:
         method=("method-controls", "controls"),
         panels=panels,
         columns=_columns(rows),
-        tells=("what", "layer", "rate", "discoveries", "scored"),
+        tells=("what", "site", "rate", "discoveries", "scored"),
         wide=True,
     )
 
@@ -159,7 +159,7 @@ def _draw_counts(
 ) -> Marks:
     from matplotlib.ticker import MaxNLocator
 
-    _dress(axes, kinds, across="features beyond max-T .05 (count)")
+    _dress(axes, kinds, across="features beyond chance (count)")
     y, colors = _heights(rows, shown, kinds), _colors(rows, shown)
     x = np.array([rows[i].discoveries for i in shown])
     axes.hlines(y, 0, x, color=colors, linewidth=1.3, zorder=2)
@@ -179,7 +179,7 @@ def _answer(rows: Sequence[Row]) -> str:
     kinds = len({row.what for row in controls})
     text = (
         f"In {several(kinds, 'control')}, {_range(rates)} of features have p < .05 (5 % is chance) "
-        f"and {found or 'none'} {'is' if found == 1 else 'are'} beyond max-T."
+        f"and {found or 'none'} {'is' if found == 1 else 'are'} beyond chance."
     )
     if real:
         beyond = int(sum(row.discoveries for row in real))

@@ -4,12 +4,17 @@ from functools import partial
 
 import numpy as np
 
-from energylens.report.axes import Axes, frame, layers_across
+from energylens.report.axes import Axes, Curve, frame, name_curves, sites_across
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
+from energylens.report.places import depth as blocks_below
+from energylens.report.places import site_label
 from energylens.report.records import Records, Table, finite
+from energylens.report.text import several
 from energylens.results.format import interval, number
 
+# Times the median norm from which the first position is worth a word.
+MASSIVE = 3
 NAMES = {
     "surprisal": "surprisal through the lens",
     "downstream": "downstream: the model's own loss",
@@ -38,7 +43,7 @@ def figure(records: Records) -> Figure | None:
         method=("method-energy", "energies"),
         panels=panels,
         columns=_columns(depth),
-        tells=("energy", "layer", "mean", "low", "high"),
+        tells=("energy", "site", "mean", "low", "high"),
         wide=True,
     )
 
@@ -60,37 +65,32 @@ def _draw(axes: Axes, *, depth: Table, energies: tuple[str, ...], uniform: float
     energy = np.array(depth.text("energy"))
     rows = [np.flatnonzero(energy == name) for name in energies]
     kept = np.concatenate(rows)
-    layer, mean = depth.number("layer"), depth.number("mean")
-    layers_across(axes, layer[kept])
+    mean = depth.number("mean")
+    x = sites_across(axes, depth.text("site"))
+    curves = [_curve(axes, depth, x, some, name) for name, some in zip(energies, rows, strict=True)]
     if uniform is not None:
-        _uniform(axes, uniform)
-    for name, some in zip(energies, rows, strict=True):
-        _curve(axes, depth, some, name)
-    return Marks(x=layer[kept], y=mean[kept], rows=kept)
+        curves.append(_uniform(axes, uniform))
+    name_curves(axes, curves)
+    return Marks(x=x[kept], y=mean[kept], rows=kept)
 
 
-def _uniform(axes: Axes, uniform: float) -> None:
+def _uniform(axes: Axes, uniform: float) -> Curve:
     axes.axhline(uniform, color=LIGHT["dot"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-    axes.annotate(
-        f"uniform guess, ln V = {number(uniform)}", (1, uniform),
-        xycoords=("axes fraction", "data"), xytext=(-2, 5), textcoords="offset points",
-        ha="right", fontsize=11, color=LIGHT["muted"],
+    return Curve(
+        text=f"uniform guess, ln V = {number(uniform)}", x=np.array(axes.get_xlim()),
+        y=np.full(2, uniform), color=LIGHT["muted"],
     )  # fmt: skip
 
 
-def _curve(axes: Axes, depth: Table, rows: np.ndarray, name: str) -> None:
-    if not len(rows):
-        return
-    rows = rows[np.argsort(depth.number("layer")[rows])]
-    x, y = depth.number("layer")[rows], depth.number("mean")[rows]
+def _curve(axes: Axes, depth: Table, across: np.ndarray, rows: np.ndarray, name: str) -> Curve:
+    rows = rows[np.argsort(across[rows], kind="stable")]
+    x, y = across[rows], depth.number("mean")[rows]
     color = LIGHT["muted"] if name == "downstream" else LIGHT["accent"]
     marker = "s" if name == "downstream" else "o"
     axes.vlines(x, depth.number("low")[rows], depth.number("high")[rows], color=color, zorder=3)
     axes.plot(x, y, marker=marker, ms=6, mec=LIGHT["paper"], mew=0.6, color=color, zorder=4)
-    axes.annotate(
-        NAMES[name], (x[0], y[0]), xytext=(0, 9), textcoords="offset points", fontsize=11,
-        color=color, zorder=5,
-    )  # fmt: skip
+    known = np.isfinite(y)
+    return Curve(text=NAMES[name], x=x[known], y=y[known], color=color)
 
 
 def _answer(depth: Table, uniform: float | None) -> str:
@@ -98,18 +98,19 @@ def _answer(depth: Table, uniform: float | None) -> str:
     lens = lens.where(np.isfinite(lens.number("mean")))
     if not lens.rows:
         return "The surprisal through the lens is undefined: nothing to compare with."
-    lens = lens.where(np.argsort(lens.number("layer"), kind="stable"))
-    mean, layer = lens.number("mean"), lens.number("layer")
+    order = np.argsort([blocks_below(site) for site in lens.text("site")], kind="stable")
+    lens = lens.where(order)
+    mean, layer = lens.number("mean"), [site_label(site) for site in lens.text("site")]
     falls = bool((np.diff(mean) < 0).all())
     first, last = _point(lens, 0), _point(lens, -1)
     shape = "falls at every step" if falls else "is not monotone in depth"
     text = (
         f"Read through the model's final norm and unembedding, surprisal {shape}: from {first} "
-        f"nats at layer {int(layer[0])} to {last} at layer {int(layer[-1])}."
+        f"nats at layer {layer[0]} to {last} at layer {layer[-1]}."
     )
     worse = int((mean > uniform).sum()) if uniform is not None else 0
     if worse:
-        text += f" At {worse} of {lens.rows} layers it is worse than a uniform guess."
+        text += f" At {worse} of {several(lens.rows, 'site')} it is worse than a uniform guess."
     return text
 
 
@@ -128,7 +129,7 @@ def _notes(depth: Table, sinks: Table | None) -> list[str]:
     ]
     if sinks is not None:
         times = finite(sinks.number("norm_first") / sinks.number("norm_median"))
-        if len(times):
+        if len(times) and times.max() > MASSIVE:
             notes.append(
                 f"the first position's norm is up to {number(float(times.max()), digits=2)} times "
                 "the median: it is left out of dictionaries and statistics"

@@ -4,9 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from energylens.report.axes import Axes, frame, layers_across
+from energylens.report.axes import Axes, Curve, frame, name_curves, sites_across
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
+from energylens.report.places import site_label
 from energylens.report.records import Records, Table, finite
 from energylens.report.text import several
 from energylens.results.format import interval, number
@@ -41,7 +42,7 @@ def figure(records: Records) -> Figure | None:
             for draw, label in zip(draws, labels, strict=False)
         ],
         columns=_columns(table),
-        tells=("model", "layer", "fvu", "fvu_null", "loss_recovered"),
+        tells=("model", "site", "fvu", "fvu_null", "loss_recovered"),
         wide=True,
     )
 
@@ -50,55 +51,57 @@ def _columns(table: Table) -> list[Column]:
     return [
         Column(name="model", label="model", cells=table.text("model")),
         Column(name="site", label="site", cells=table.text("site")),
-        *(Column(name=name, label=label, cells=table.number(name)) for name, label in COLUMNS),
+        *(
+            Column(name=name, label=label, cells=table.number(name))
+            for name, label in COLUMNS
+            if name in table.columns
+        ),
     ]
 
 
 def _draw_fvu(axes: Axes, *, table: Table) -> Marks:
     frame(axes, across="layer", up="variance unexplained, FVU (share)")
-    layer, fvu = table.number("layer"), table.number("fvu")
-    layers_across(axes, layer)
+    fvu, x = table.number("fvu"), sites_across(axes, table.text("site"))
     model = np.array(table.text("model"))
     trained = np.flatnonzero(model == TRAINED)
     null = table.number("fvu_null")[trained]
-    axes.plot(layer[trained], null, "_", ms=22, mew=5, color=LIGHT["null"], zorder=1)
-    _curves(axes, table, fvu, intervals=True)
-    if len(trained):
-        _tell(axes, layer[trained], null, "random dictionary", LIGHT["muted"])
+    axes.plot(x[trained], null, "_", ms=22, mew=5, color=LIGHT["null"], zorder=1)
     axes.set_ylim(0, 1.08 * max(1.0, float(finite(null).max(initial=0.0))))
-    return Marks(x=layer, y=fvu, rows=np.arange(table.rows))
+    curves = _curves(axes, table, x, fvu, intervals=True)
+    known = np.isfinite(null)
+    chance = Curve(text="random dictionary", x=x[trained][known], y=null[known],
+                   color=LIGHT["muted"])  # fmt: skip
+    name_curves(axes, [*curves, chance])
+    return Marks(x=x, y=fvu, rows=np.arange(table.rows))
 
 
 def _draw_recovered(axes: Axes, *, table: Table) -> Marks:
     frame(axes, across="layer", up="loss recovered (share; 0 = mean-ablated, 1 = untouched)")
-    layer, value = table.number("layer"), table.number("loss_recovered")
+    value, x = table.number("loss_recovered"), sites_across(axes, table.text("site"))
     rows = np.flatnonzero(np.isfinite(value))
-    layers_across(axes, layer)
-    _curves(axes, table, value, intervals=False)
+    curves = _curves(axes, table, x, value, intervals=False)
     axes.axhline(1, color=LIGHT["dot"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.set_ylim(min(0.0, float(value[rows].min()) * 1.1), 1.08)
-    return Marks(x=layer[rows], y=value[rows], rows=rows)
+    name_curves(axes, curves)
+    return Marks(x=x[rows], y=value[rows], rows=rows)
 
 
-def _curves(axes: Axes, table: Table, y: np.ndarray, *, intervals: bool) -> None:
+def _curves(
+    axes: Axes, table: Table, across: np.ndarray, y: np.ndarray, *, intervals: bool
+) -> list[Curve]:
     model = np.array(table.text("model"))
+    curves = []
     for name in dict.fromkeys(table.text("model")):
         rows = np.flatnonzero((model == name) & np.isfinite(y))
-        if not len(rows):
-            continue
-        x = table.number("layer")[rows]
-        color = LIGHT["accent" if name == TRAINED else "muted"]
+        rows = rows[np.argsort(across[rows], kind="stable")]
+        x, color = across[rows], LIGHT["accent" if name == TRAINED else "muted"]
         if intervals:
             low, high = table.number("fvu_low")[rows], table.number("fvu_high")[rows]
             axes.vlines(x, low, high, color=color, linewidth=1.3, zorder=3)
         axes.plot(x, y[rows], marker="o" if name == TRAINED else "s", ms=5.5, color=color,
                   mec=LIGHT["paper"], mew=0.6, zorder=4)  # fmt: skip
-        _tell(axes, x, y[rows], f"{name} model", color)
-
-
-def _tell(axes: Axes, x: np.ndarray, y: np.ndarray, text: str, color: str) -> None:
-    axes.annotate(text, (x[0], y[0]), xytext=(-8, -10), textcoords="offset points", va="top",
-                  fontsize=11, color=color, zorder=5)  # fmt: skip
+        curves.append(Curve(text=f"model: {name}", x=x, y=y[rows], color=color))
+    return curves
 
 
 def _answer(table: Table) -> str:
@@ -106,10 +109,10 @@ def _answer(table: Table) -> str:
     if not len(finite(fvu)):
         return "How much they leave unexplained is undefined at every layer."
     best, worst = int(np.nanargmin(fvu)), int(np.nanargmax(fvu))
-    layer = table.number("layer")
+    layer = [site_label(site) for site in table.text("site")]
     text = (
-        f"They leave {_fvu(table, best)} of the variance unexplained at layer {int(layer[best])} "
-        f"and {_fvu(table, worst)} at layer {int(layer[worst])}; a random dictionary of the same "
+        f"They leave {_fvu(table, best)} of the variance unexplained at layer {layer[best]} "
+        f"and {_fvu(table, worst)} at layer {layer[worst]}; a random dictionary of the same "
         f"k leaves {number(_median(table, 'fvu_null'), digits=2)}."
     )
     recovered = finite(table.number("loss_recovered"))

@@ -4,9 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from energylens.report.axes import Axes, frame, layers_across, zero
+from energylens.report.axes import Axes, frame, room, sites_across, zero
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
+from energylens.report.places import depth, site_label
 from energylens.report.records import Records, Table, finite
 from energylens.report.text import several
 from energylens.results.format import number
@@ -39,7 +40,7 @@ def figure(records: Records) -> Figure | None:
         answer=_answer(headline),
         notes=[
             "bars: middle 50 % and middle 90 % of the scored features",
-            "points: single features beyond max-T .05",
+            "points: single features beyond chance (family-wise .05)",
             "null (grey): middle 90 % with decoder rows permuted among features",
             f"n = {several(int(headline.number('scored').sum()), 'feature')}",
         ],
@@ -49,23 +50,23 @@ def figure(records: Records) -> Figure | None:
                   label="Quantiles of EFAS by layer, the permuted decoders' in grey.")
         ],
         columns=_columns(table),
-        tells=("layer", "beyond", "attractors", "repulsors", "largest_efas"),
+        tells=("site", "beyond", "attractors", "repulsors", "largest_efas"),
     )  # fmt: skip
 
 
 def _columns(table: Table) -> list[Column]:
-    energy = Column(name="energy", label="energy", cells=table.text("energy"))
-    return [energy] + [
+    words = [Column(name=name, label=name, cells=table.text(name)) for name in ("energy", "site")]
+    return words + [
         Column(name=name, label=label, cells=table.number(name), signed=signed)
         for name, label, signed in COLUMNS
+        if name in table.columns
     ]
 
 
 def _draw(axes: Axes, *, layers: Table, rows: np.ndarray, features: Table | None) -> Marks:
-    x = layers.number("layer")
     frame(axes, across="layer", up="EFAS (correlation) · grey: permuted decoders", signed="y")
-    layers_across(axes, x)
-    half = 0.32 * min(np.diff(np.sort(x)), default=1.0)
+    x = sites_across(axes, layers.text("site"))
+    half = room(x)
     for row in range(layers.rows):
         _band(axes, layers, row, x[row], half)
     zero(axes, up=True)
@@ -89,7 +90,8 @@ def _band(axes: Axes, layers: Table, row: int, x: float, half: float) -> None:
 def _points(axes: Axes, features: Table) -> None:
     for name, marker in (("attractor", "o"), ("repulsor", "s")):
         some = features.equal("verdict", name)
-        axes.plot(some.number("layer"), some.number("efas"), marker, ms=5, mec=LIGHT["paper"],
+        places = [depth(site) for site in some.text("site")]
+        axes.plot(places, some.number("efas"), marker, ms=5, mec=LIGHT["paper"],
                   mew=0.6, color=LIGHT[name], alpha=0.9, zorder=5)  # fmt: skip
 
 
@@ -108,4 +110,4 @@ def _answer(layers: Table) -> str:
         return f"Nowhere beyond chance. {spread}"
     most = int(beyond.argmax())
     share = f"{int(beyond[most]):,} of {int(beyond.sum()):,}"
-    return f"Layer {int(layers.number('layer')[most])} holds the most, {share}. {spread}"
+    return f"Layer {site_label(layers.text('site')[most])} holds the most, {share}. {spread}"

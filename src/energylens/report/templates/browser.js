@@ -45,7 +45,6 @@ class Browser {
       const feature = Object.fromEntries(names.map((name, i) => [name, cells[i][row]]));
       feature.row = row;
       feature.key = `${feature.site}/${feature.feature}`;
-      feature.name = `L${feature.layer}·${feature.feature}`;
       feature.page = this.pages[feature.key] ?? null;
       feature.token = feature.page ? this.peak(feature.page) : "";
       feature.ablation = feature.page ? feature.page.ablation_measured : null;
@@ -162,10 +161,12 @@ class Browser {
     }
   }
 
+  // Open at once, so that the next key counts from here; the address follows.
   go(feature, quiet) {
     const place = `#feature=${feature.key}`;
-    if (location.hash === place) this.open(feature);
-    else if (quiet) location.replace(place);
+    this.open(feature);
+    if (location.hash === place) return;
+    if (quiet) location.replace(place);
     else location.hash = place;
   }
 
@@ -175,7 +176,7 @@ class Browser {
     try { place = decodeURIComponent(place); } catch { return false; }
     const feature = this.byKey.get(PLACE.exec(place)?.[1]);
     if (!feature) return false;
-    if (open) this.open(feature);
+    if (open && feature !== this.chosen) this.open(feature);
     return true;
   }
 
@@ -255,12 +256,12 @@ class Page {
     const said = {
       attractor: "Attractor: active where it lowers the energy, beyond chance",
       repulsor: "Repulsor: active where it raises the energy, beyond chance",
-      "within chance": "Within chance: its alignment is no larger than noise gives",
+      "within chance": "Within chance: its alignment is no larger than a null gives",
     }[feature.verdict];
     if (!said) return `${feature.verdict[0].toUpperCase()}${feature.verdict.slice(1)}.`;
-    const again = { true: "; found again in the other half of the documents",
-      false: "; not found again in the other half of the documents" }[feature.replicated] ?? "";
-    return `${said} (max-T p ${relation(feature.p_max_t)})${again}.`;
+    const again = { yes: "; each half of the documents finds it alone",
+      no: "; not found by each half of the documents alone" }[feature.replicated] ?? "";
+    return `${said} (family-wise p ${relation(feature.p_max_t)})${again}.`;
   }
 
   facts() {
@@ -273,7 +274,8 @@ class Page {
       ["attribution", `${number(feature.attribution, 3, true)} nats/token`],
     ];
     if (feature.efas_surprisal !== undefined) {
-      facts.push(["EFAS, lens energies", `${number(feature.efas_surprisal, 2, true)} surprisal, ${number(feature.efas_free_energy, 2, true)} free energy`]);
+      facts.push(["EFAS of surprisal", `${fixed(feature.efas_surprisal, 3, true)}, p ${relation(feature.p_max_t_surprisal)}`],
+        ["EFAS of free energy", `${fixed(feature.efas_free_energy, 3, true)}, p ${relation(feature.p_max_t_free_energy)}`]);
     }
     if (page && page.ablation_measured !== null) {
       facts.push(
@@ -365,7 +367,7 @@ class Page {
       plot.add("line", { class: "fit", x1: ends[0][0], y1: ends[0][1], x2: ends[1][0], y2: ends[1][1] });
     }
     plot.ticks([0, right], [[low, number(low, 2, true)], ...(low < 0 && high > 0 ? [[0, "0"]] : []), [high, number(high, 2, true)]]);
-    const note = make("p", { class: "small" }, `Line: least squares, slope ${number(slope, 3, true)}. Grey: slopes of 95 % of the null.`);
+    const note = make("p", { class: "small" }, `Line: least squares over all tokens, slope ${number(slope, 3, true)}. Grey: 95 % of the slopes under the null.`);
     return make("div", {}, make("h4", {}, "Force against activation"), plot.svg, note);
   }
 
@@ -375,8 +377,8 @@ class Page {
     const side = (title, tokens, values, less) => make("div", {}, make("h4", {}, title),
       measures(tokens.map((token, i) => [token, values[i]]), most, less));
     return make("div", { class: "pair" },
-      side("Logits it raises most", page.raised_tokens, page.raised_logits, false),
-      side("Logits it lowers most", page.lowered_tokens, page.lowered_logits, true));
+      side("Logits it raises most, through the lens", page.raised_tokens, page.raised_logits, false),
+      side("Logits it lowers most, through the lens", page.lowered_tokens, page.lowered_logits, true));
   }
 
   neighbours() {
@@ -384,7 +386,7 @@ class Page {
     if (!page.neighbour_features.length) return [];
     const items = page.neighbour_features.map((id, i) => {
       const near = browser.byKey.get(`${feature.site}/${id}`);
-      const token = near && near.token ? ` “${near.token.trim()}”` : "";
+      const token = near?.token.trim() ? ` “${near.token.trim()}”` : "";
       return make("li", {}, near ? browser.link(near) : String(id), `${token} ${number(page.neighbour_cosines[i], 2, true)}`);
     });
     return [make("h4", {}, "Neighbours, by cosine of decoder rows"), make("ul", { class: "neighbours" }, ...items)];
@@ -395,7 +397,7 @@ class Page {
     const pairs = page.classes.map((name, i) => [name, page.class_effects[i]]).filter(([, value]) => value !== null);
     if (!pairs.length) return [];
     const unmet = page.classes.length - pairs.length;
-    const note = `Mean change of the loss, in nats, when its active tokens of that class are ablated${unmet ? `; ${unmet} undefined (no such token)` : ""}.`;
+    const note = `Mean change of the loss, in nats, on tokens of each class when the feature is ablated${unmet ? `; ${unmet} undefined (no such token)` : ""}.`;
     return [make("h4", {}, "Effect of ablation by token class"), make("p", { class: "small" }, note),
       measures(pairs, Math.max(1e-12, ...pairs.map(([, value]) => Math.abs(value))), false)];
   }

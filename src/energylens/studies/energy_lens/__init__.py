@@ -35,16 +35,16 @@ class EnergyLens:
     context: Annotated[int, Range(8, 8192)] = 128
     """Tokens per window of text."""
 
-    train_tokens: Annotated[int, Range(1_000, 10**9)] = 25_600
+    train_tokens: Annotated[int, Range(1_000, 10**9)] = 20_480
     """Tokens to train the dictionaries on."""
 
-    score_documents: Annotated[int, Range(10, 10**6)] = 160
+    score_documents: Annotated[int, Range(10, 10**6)] = 128
     """Held-out documents on which features are scored: one window each."""
 
-    proof_features: Annotated[int, Range(0, 1000)] = 16
+    proof_features: Annotated[int, Range(0, 1000)] = 12
     """Features per site to intervene on."""
 
-    proof_contexts: Annotated[int, Range(2, 1000)] = 6
+    proof_contexts: Annotated[int, Range(2, 1000)] = 5
     """Windows per intervened feature."""
 
     draws: Annotated[int, Range(1_000, 10**6)] = 10_000

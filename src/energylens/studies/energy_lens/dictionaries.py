@@ -1,6 +1,7 @@
 """Dictionaries at every site, from one pass over the training text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -9,7 +10,7 @@ from torch import Tensor
 from energylens.activations.stream import collect_rows
 from energylens.activations.subject import Subject
 from energylens.activations.suffix import run_from
-from energylens.core.ports import Progress, Store
+from energylens.core.ports import Progress, Store, silence
 from energylens.energy.energies.downstream import next_token_surprisal
 from energylens.features.chance import random_dictionary_like
 from energylens.features.dictionary import Dictionary
@@ -40,7 +41,7 @@ def train_sites(
     *,
     model: str,
     seed: int,
-    budget_mb: float,
+    budget_mb: float | int,
     progress: Progress,
 ) -> dict[str, Bench]:
     """One trained dictionary a site, with the controls it will be scored beside.
@@ -55,7 +56,8 @@ def train_sites(
         for site in missing:
             _train_one(rows.pop(site), site, options, store, model=model, seed=seed,
                        progress=progress)  # fmt: skip
-    return {site: _bench(store, _part(model, site)) for site in sites}
+    parts = {site: _part(model, site) for site in sites}
+    return {site: bench_of(store.tensors(part), store.record(part)) for site, part in parts.items()}
 
 
 def _part(model: str, site: str) -> str:
@@ -73,9 +75,24 @@ def _train_one(
     progress: Progress,
 ) -> None:
     generator = torch.Generator().manual_seed(_seed(seed, model, site))
-    dictionary, record = train(
+    kept, record = train_bench(
         rows, options, generator, progress=progress, label=f"dictionary {site} ({model})"
     )
+    part = _part(model, site)
+    store.save(part, tensors={part: kept}, records={part: record})
+
+
+def train_bench(
+    rows: Float[Tensor, "sample d_model"],
+    options: TrainOptions,
+    generator: torch.Generator,
+    *,
+    progress: Progress = silence,
+    label: str = "dictionary",
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Train a dictionary and draw the controls it will be scored beside; plain tensors and values,
+    to be kept by a store and read by `bench_of`."""
+    dictionary, trained = train(rows, options, generator, progress=progress, label=label)
     counts = torch.zeros(dictionary.width, dtype=torch.long)
     for some in rows.split(4096):
         counts += dictionary.encode(some).column_counts().cpu()
@@ -87,24 +104,21 @@ def _train_one(
     distance = (rows - center).norm(dim=1)
     radius = options.massive * distance.median()
     some = rows[torch.randperm(len(rows), generator=generator)[:THRESHOLD_ROWS]]
-    store.save(
-        _part(model, site),
-        tensors={_part(model, site): {
-            **{name: getattr(dictionary, name) for name in WEIGHTS},
-            "permuted": permute_rows(dictionary.W_dec, generator),
-            "random_rows": random,
-            "random_thresholds": thresholds_matched_in_rate(some @ random.T, matched),
-            "mean_state": rows.mean(0),
-            "center": center,
-            "radius": radius[None],
-        }},
-        records={_part(model, site): {
-            "steps": len(record.loss), "tokens": record.tokens, "rows": record.rows,
-            "massive_rows": record.massive_rows, "seconds": record.seconds,
-            "architecture": dictionary.architecture, "k": dictionary.k,
-            "fvu_random": _chance_fvu(dictionary, rows[distance <= radius][:4096], generator),
-        }},
-    )  # fmt: skip
+    kept = {
+        **{name: getattr(dictionary, name) for name in WEIGHTS},
+        "permuted": permute_rows(dictionary.W_dec, generator),
+        "random_rows": random,
+        "random_thresholds": thresholds_matched_in_rate(some @ random.T, matched),
+        "mean_state": rows[distance <= radius].mean(0),
+        "center": center,
+        "radius": radius[None],
+    }
+    chance = _chance_fvu(dictionary, rows[distance <= radius][:4096], generator)
+    return kept, {
+        "steps": len(trained.loss), "tokens": trained.tokens, "rows": trained.rows,
+        "massive_rows": trained.massive_rows, "architecture": dictionary.architecture,
+        "k": dictionary.k, "fvu_random": chance,
+    }  # fmt: skip
 
 
 def _chance_fvu(
@@ -122,19 +136,19 @@ def _seed(seed: int, *names: str) -> int:
     return int.from_bytes(sha256(f"{seed}/{'/'.join(names)}".encode()).digest()[:6], "big")
 
 
-def _bench(store: Store, part: str) -> Bench:
-    kept, record = store.tensors(part), store.record(part)
+def bench_of(kept: Mapping[str, Tensor], record: Mapping[str, Any]) -> Bench:
+    """A trained dictionary with its controls, from what `train_bench` returned."""
     return Bench(
         dictionary=Dictionary(
             architecture=record["architecture"], k=record["k"],
             **{name: kept[name] for name in WEIGHTS},
-        ),  # fmt: skip
+        ),
         permuted=kept["permuted"],
         random=RandomDirections(rows=kept["random_rows"], thresholds=kept["random_thresholds"]),
         mean_state=kept["mean_state"],
         center=kept["center"],
         radius=float(kept["radius"]),
-    )
+    )  # fmt: skip
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ def _figures(
                 [scores], documents, label=f"Features beyond chance at {site}, {energy}")
         figures[f"efas_max.{energy}"] = _largest(inference, energy, documents)
     figures["replicated_share.downstream"] = _replication(inference, documents)
-    figures |= _calibration(rows["calibration"])
+    figures |= _calibration(rows["calibration_pooled"][0])
     for control, sites in inference.controls.items():
         slug = {RANDOM_WEIGHTS: "random_weights"}.get(control, control.replace(" ", "_"))
         figures[f"features_beyond_chance.{slug}"] = _discoveries(
@@ -134,10 +134,7 @@ def _replication(inference: Inference, documents: int) -> Estimate:
     )  # fmt: skip
 
 
-def _calibration(rows: list[dict[str, Any]]) -> dict[str, Estimate]:
-    row = next((row for row in rows if row["site"] == "all sites"), None)
-    if row is None:
-        return {}
+def _calibration(row: dict[str, Any]) -> dict[str, Estimate]:
     shared = {"n": row["n_documents"], "n_unit": "documents"}
     null_mean, null_sd = row["null_correlation_mean"], row["null_correlation_sd"]
     ratio = abs(row["slope"] / row["correlation"]) if row["correlation"] else math.nan
@@ -253,10 +250,9 @@ def _suspicious(inference: Inference, rows: dict[str, list[dict[str, Any]]]) -> 
             odd.append(f"{site}: an |EFAS| is at its bound of 1.")
         if int(scores.scored.sum()) < 30:
             odd.append(f"{site}: only {int(scores.scored.sum())} features have enough evidence.")
-    calibration = [r for r in rows["calibration"] if r["site"] != "all sites"]
     odd += [
         f"{row['site']}: predicted and measured ablation effects do not correlate beyond chance."
-        for row in calibration
+        for row in rows["calibration"]
         if not (row["null_correlation_p"] or 1) < 0.05
     ]
     return odd

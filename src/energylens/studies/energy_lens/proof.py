@@ -15,6 +15,7 @@ from energylens.core.ports import Progress, Store
 from energylens.energy.energies.free_energy import free_energy
 from energylens.energy.energies.surprisal import surprisal
 from energylens.energy.intervention import Step, measure_effects
+from energylens.energy.lens_gradients import lens_energies
 from energylens.features.dictionary import Dictionary
 from energylens.stats.nulls import random_unit_directions
 from energylens.studies.energy_lens.held import Held
@@ -75,12 +76,12 @@ def prove_site(
     effects = measure_effects(
         subject, site, here.batch, here.states, steps, progress=progress, label=f"proof {site}"
     )
-    lens = _lens_changes(subject, here, steps) if steps else torch.zeros(0, 2)
+    lens = _lens_changes(subject, here, steps) if steps else torch.zeros(0, 4)
     store.save(
         part,
         tensors={part: {
             **table, "measured": effects.energy, "surprisal": effects.surprisal,
-            "kl": effects.divergence, "measured_lens": lens,
+            "kl": effects.divergence, "lens": lens,
             "first": torch.tensor([int(step.positions.min()) for step in steps]),
         }},
         records={part: {"choices": [[c.feature, c.chosen_by] for c in choices]}},
@@ -124,21 +125,26 @@ def _plan(
     }  # fmt: skip
 
 
-@torch.no_grad()
 def _lens_changes(
     subject: Subject, here: Held, steps: Sequence[Step]
-) -> Float[Tensor, "step energy"]:
-    """Measured change of the two lens energies at the changed positions, summed over them."""
-    changes = torch.full((len(steps), 2), torch.nan, dtype=torch.float64)
+) -> Float[Tensor, "step quantity"]:
+    """Change of the two lens energies at the changed positions, summed over them.
+
+    Columns: predicted surprisal, predicted free energy, measured surprisal, measured free energy.
+    """
+    changes = torch.full((len(steps), 4), torch.nan, dtype=torch.float64)
     for number, step in enumerate(steps):
         before = here.states[step.window, step.positions]
-        after = before + step.change[:, None] * step.direction
+        moved = step.change[:, None] * step.direction
         targets = here.ids[step.window, step.positions + 1]
-        both = torch.cat([after, before])
-        twice = torch.cat([targets, targets])
-        for column, energy in enumerate(
-            (surprisal(both, twice, subject.lens), free_energy(both, subject.lens))
-        ):
-            new, old = energy.double().chunk(2)
-            changes[number, column] = (new - old).sum()
+        old = lens_energies(before, targets, subject.final_norm, subject.unembed)
+        with torch.no_grad():
+            new = (surprisal(before + moved, targets, subject.lens),
+                   free_energy(before + moved, subject.lens))  # fmt: skip
+        changes[number] = torch.stack([
+            (moved * old.surprisal_gradient).double().sum(),
+            (moved * old.free_energy_gradient).double().sum(),
+            (new[0] - old.surprisal).double().sum(),
+            (new[1] - old.free_energy).double().sum(),
+        ])  # fmt: skip
     return changes

@@ -16,7 +16,7 @@ from torch import Tensor
 from energylens.activations.batch import Batch
 from energylens.activations.stream import batches, rows_per_batch
 from energylens.activations.subject import Subject
-from energylens.core.ports import Progress, Store
+from energylens.core.ports import Progress, silence
 from energylens.energy.alignment import (
     ActivationSums,
     Alignment,
@@ -121,16 +121,19 @@ def score_piece(
     subject: Subject,
     benches: Mapping[str, Bench],
     piece: Piece,
-    store: Store,
     *,
     lens: bool,
     keep: bool,
-    budget_mb: float,
-    progress: Progress,
-) -> None:
-    """Score one piece and save it; `lens` adds the lens energies, `keep` codes and states."""
-    if store.done(piece.name):
-        return
+    budget_mb: float | int,
+    progress: Progress = silence,
+) -> dict[str, Tensor]:
+    """Sums and, with `keep`, codes, states and gradients of one piece, by `site/quantity`.
+
+    Args:
+        lens: Whether to score the two lens energies too.
+        keep: Whether the piece's features will be shown and intervened on.
+        budget_mb: Memory for one batch's activations.
+    """
     tally = _Tally(benches, n_units=piece.n_units, lens=lens, keep=keep)
     rows = min(8, rows_per_batch(subject, piece.ids.shape[1], len(benches), budget_mb=budget_mb,
                                  grad=True))  # fmt: skip
@@ -142,7 +145,7 @@ def score_piece(
             for site in benches:
                 tally.site(subject, site, batch, states[site], gradients[site])
             advance(batch.ids.numel())
-    store.save(piece.name, tensors={piece.name: tally.tensors()}, scratch=True)
+    return tally.tensors()
 
 
 class _Tally:

@@ -155,6 +155,14 @@ def score_half(scored: Scored, site: str, bench: Bench, *, half: int) -> SiteSco
     return _site_scores(found, _evident(found), unknown, unknown, unknown, torch.nan)
 
 
+def score_site(
+    scored: Scored, site: str, bench: Bench, name: str, *, draws: int, seed: int
+) -> SiteScores:
+    """Scores of one site as a family of its own; `name` is an energy or the permuted decoder."""
+    kind = "permuted" if name == PERMUTED else "dictionary"
+    return _family({site: bench}, scored, name, kind, own_code=False, draws=draws, seed=seed)[site]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inference:
     """Every score of a run.

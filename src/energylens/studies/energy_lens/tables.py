@@ -218,7 +218,7 @@ def effect_rows(store: Store, sites: Mapping[str, Bench], documents: Mapping[str
                 several = len(measured) > 1
                 bounds = cluster_mean_interval(measured[:, None]) if several else None
                 document = documents[site][proof["window"][mine]]
-                lens = proof["measured_lens"][mine].double().mean(0)
+                lens = proof["lens"][mine].mean(0).tolist()
                 yield {
                     "site": site, "layer": layer_of(site), "feature": feature,
                     "intervention": kind, "chosen_by": rule, "n_contexts": int(mine.sum()),
@@ -228,20 +228,27 @@ def effect_rows(store: Store, sites: Mapping[str, Bench], documents: Mapping[str
                     "low": float(bounds.low) if bounds else float("nan"),
                     "high": float(bounds.high) if bounds else float("nan"),
                     "kl": float(proof["kl"][mine].mean()),
-                    "measured_surprisal": float(lens[0]), "measured_free_energy": float(lens[1]),
+                    "predicted_surprisal": lens[0], "measured_surprisal": lens[2],
+                    "predicted_free_energy": lens[1], "measured_free_energy": lens[3],
                 }  # fmt: skip
 
 
 def calibration_rows(
     store: Store, sites: Mapping[str, Bench], documents: Mapping[str, Tensor], *, seed: int
 ) -> Iterator[Row]:
-    """Predicted against measured ablation over the features of each site, and over all sites."""
+    """Predicted against measured ablation over the features of each site."""
     proofs = {site: store.tensors(f"proof.{site}") for site in sites}
     for site, proof in proofs.items():
         row = _calibration([(proof, documents[site])], seed=seed)
         yield {"site": site, "layer": layer_of(site), **row}
-    everything = [(proof, documents[site]) for site, proof in proofs.items()]
-    yield {"site": "all sites", "layer": None, **_calibration(everything, seed=seed)}
+
+
+def pooled_calibration(
+    store: Store, sites: Mapping[str, Bench], documents: Mapping[str, Tensor], *, seed: int
+) -> Row:
+    """The same over the features of all sites together."""
+    everything = [(store.tensors(f"proof.{site}"), documents[site]) for site in sites]
+    return {"sites": len(everything), **_calibration(everything, seed=seed)}
 
 
 def _calibration(proofs: list[tuple[dict[str, Tensor], Tensor]], *, seed: int) -> Row:
@@ -337,4 +344,6 @@ def measurement_tables(
         "effects": table(list(effect_rows(store, benches, documents))),
         "calibration": table(list(calibration_rows(store, benches, documents,
                                                    seed=options.seed))),
+        "calibration_pooled": table([pooled_calibration(store, benches, documents,
+                                                        seed=options.seed)]),
     }  # fmt: skip

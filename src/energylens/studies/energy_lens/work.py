@@ -66,8 +66,10 @@ def _pass(
     real = model == TRAINED
     for number, piece in enumerate(pieces):
         # Half B (odd pieces) is where features are shown and intervened on.
-        score_piece(subject, benches, piece, store, lens=real, keep=real and number % 2 == 1,
-                    budget_mb=options.memory_mb, progress=progress)  # fmt: skip
+        if not store.done(piece.name):
+            found = score_piece(subject, benches, piece, lens=real, keep=real and number % 2 == 1,
+                                budget_mb=options.memory_mb, progress=progress)  # fmt: skip
+            store.save(piece.name, tensors={piece.name: found}, scratch=True)
     scored = Scored(pieces=[store.tensors(piece.name) for piece in pieces])
     return Pass(benches=benches, pieces=pieces, scored=scored)
 

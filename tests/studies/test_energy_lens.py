@@ -1,0 +1,139 @@
+"""The study from end to end on the packaged tiny model, with budgets of seconds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from energylens.core.errors import BadInput, InsufficientData, UnknownName
+from energylens.run.execute import execute
+from energylens.studies.energy_lens import EnergyLens
+from tests.common.compare import assert_close
+
+pytestmark = pytest.mark.skipif(
+    find_spec("glassllm") is None, reason="the package glassllm with the tiny model is not installed"
+)
+SMALL = dict(
+    model="tiny", sites=("blocks.1.resid_post", "blocks.3.resid_post"), width=96, k=6, context=32,
+    train_tokens=2_048, score_documents=60, proof_features=3, proof_contexts=3, draws=1_000,
+    threads=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "small"
+    execute("energy-lens", EnergyLens(**SMALL), out)
+    return out
+
+
+def rows(run: Path, name: str) -> list[dict]:
+    return pq.read_table(run / "tables" / f"{name}.parquet").to_pylist()
+
+
+def test_every_feature_has_a_row_and_counts_agree(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    features = rows(finished, "features")
+    assert len(features) == 2 * 96
+    scored = [row for row in features if row["status"] == "scored"]
+    figure = summary["figures"]["features_beyond_chance.downstream"]
+    assert figure["value"] == sum(row["beyond"] for row in features)
+    assert figure["undefined"] == len(features) - len(scored)
+    assert all(row["beyond"] == (row["p_max_t"] <= 0.05) for row in scored)
+    assert all(row["p_max_t"] == max(row["p_documents"], row["p_rows"]) for row in scored)
+
+
+def test_the_lens_at_the_last_layer_is_the_models_own_loss(finished):
+    depth = {(row["energy"], row["layer"]): row["mean"] for row in rows(finished, "depth")}
+    # The lens counts places 1 … n − 2, the loss places 0 … n − 2: equal but for the first token.
+    assert_close(depth["surprisal", 3], depth["downstream", 3], rtol=0.05)
+
+
+def test_every_control_stands_beside_the_real_thing(finished):
+    controls = {row["control"] for row in rows(finished, "controls")}
+    assert controls == {
+        "permuted decoder", "matched random directions", "activations of another document",
+        "random-weight model",
+    }  # fmt: skip
+
+
+def test_activations_of_another_document_give_nothing(finished):
+    found = [r for r in rows(finished, "controls") if r["control"].startswith("activations")]
+    assert all(row["discoveries"] == 0 for row in found)
+    assert all(row["rate_at_05"] <= 0.15 for row in found)
+
+
+def test_predicted_and_measured_effects_are_on_record(finished):
+    effects = rows(finished, "effects")
+    ablations = [row for row in effects if row["intervention"] == "ablate"]
+    assert ablations and all(row["kl"] >= -1e-5 for row in ablations)
+    assert {row["chosen_by"] for row in ablations} == {"attribution", "efas", "random"}
+
+
+def test_contexts_show_the_feature_where_it_peaks(finished):
+    for row in rows(finished, "contexts"):
+        assert len(row["tokens"]) == len(row["activation"]) == len(row["force"])
+        if row["group"] == "top":
+            assert row["activation"][row["peak"]] == max(row["activation"])
+
+
+def test_scratch_is_gone_and_nothing_is_pickled(finished):
+    assert not (finished / "scratch").exists()
+    assert not list(finished.rglob("*.pt")) and not list(finished.rglob("*.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"sites": ("blocks.1.resid_pots",)}, UnknownName, "resid_post"),
+        ({"sites": ("blocks.9.resid_post",)}, BadInput, "layers 0 to 3"),
+        ({"sites": ("blocks.1.mlp_out",)}, BadInput, "residual streams"),
+        ({"context": 512}, BadInput, "reads at most"),
+        ({"k": 200}, BadInput, "k must be less"),
+        ({"device": "tpu"}, BadInput, "no device 'tpu'"),
+        ({"width": -1}, BadInput, "--width"),
+        ({"memory_mb": float("nan")}, BadInput, "--memory-mb"),
+        ({"text": ("missing.txt",)}, BadInput, "missing.txt"),
+    ],
+)
+def test_bad_input_is_one_sentence(change, error, words, tmp_path):
+    with pytest.raises(error, match=words) as caught:
+        execute("energy-lens", EnergyLens(**{**SMALL, **change}), tmp_path / "bad")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bad" / "summary.json").exists()
+
+
+def test_too_little_text_names_what_is_needed(tmp_path):
+    for number in range(12):
+        (tmp_path / f"{number}.txt").write_text("the cat sat on the mat and looked at alice " * 20)
+    with pytest.raises(InsufficientData, match="documents"):
+        execute("energy-lens", EnergyLens(**{**SMALL, "text": (str(tmp_path),)}), tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_killed_at_five_moments_and_resumed_it_is_the_same(finished, tmp_path):
+    out = tmp_path / "killed"
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()
+               if not isinstance(value, tuple)]  # fmt: skip
+    command = [sys.executable, "-m", "energylens", "run", "energy-lens", *options,
+               "--sites", *SMALL["sites"], "--out", str(out)]  # fmt: skip
+    for moment in (1, 3, 6, 9, 12):
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        while process.poll() is None:
+            if len(list(out.glob("parts/*.json")) + list(out.glob("scratch/parts/*"))) >= moment:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.02)
+        process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    assert (out / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
+    for table in (finished / "tables").iterdir():
+        assert (out / "tables" / table.name).read_bytes() == table.read_bytes(), table.name
