@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from energylens.core.version import VERSION
 from energylens.core.errors import BadInput, EnergylensError, Interrupted, UnknownName
+from energylens.core.version import VERSION
 from energylens.studies.study import STUDIES
 
 _HELP = """\

@@ -24,8 +24,14 @@ from energylens.stats.robust import cluster_mean_interval
 from energylens.studies.energy_lens.dictionaries import bench_of, train_bench
 from energylens.studies.energy_lens.held import held
 from energylens.studies.energy_lens.passes import Pass
-from energylens.studies.energy_lens.scoring import HEADLINE, PERMUTED, Bench, Scored
-from energylens.studies.energy_lens.scoring import pieces_of, score_piece
+from energylens.studies.energy_lens.scoring import (
+    HEADLINE,
+    PERMUTED,
+    Bench,
+    Scored,
+    pieces_of,
+    score_piece,
+)
 from energylens.studies.energy_lens.statistics import SiteScores, score_site
 
 

@@ -10,7 +10,9 @@ from tests.common.compare import assert_close
 
 
 @pytest.mark.parametrize("family", SHAPES)
-@pytest.mark.parametrize("site", ["blocks.0.resid_pre", "blocks.0.resid_post", "blocks.2.resid_post"])
+@pytest.mark.parametrize(
+    "site", ["blocks.0.resid_pre", "blocks.0.resid_post", "blocks.2.resid_post"]
+)
 def test_running_from_a_site_equals_editing_it(family, site):
     found, batch = subject(family), Batch.full(tokens(3, 9))
     with found.capture(site) as seen:
@@ -37,7 +39,7 @@ def test_blocks_below_the_site_do_not_compute():
 def test_other_sites_are_refused():
     found = subject()
     with pytest.raises(BadInput, match="not at 'blocks.0.mlp_out'"):
-        run_from(found, "blocks.0.mlp_out", torch.zeros(1, 5, 32).double(), Batch.full(tokens(1, 5)))
+        run_from(found, "blocks.0.mlp_out", torch.zeros(1, 5, 32), Batch.full(tokens(1, 5)))
 
 
 def test_rows_are_the_scored_states_in_order():

@@ -15,7 +15,7 @@ from energylens.stats.multiplicity import benjamini_hochberg, max_t
 from energylens.stats.nulls import enough_evidence
 from energylens.stats.robust import cluster_robust_t
 
-UNITS, TOKENS, D, M, K = 60, 80, 48, 100, 4
+UNITS, TOKENS, D, M, K = 60, 80, 96, 150, 5
 
 
 def simulate(seed: int, *, planted: int = 0, everywhere: float = 0.0, strength: float = 3.0):
@@ -28,7 +28,7 @@ def simulate(seed: int, *, planted: int = 0, everywhere: float = 0.0, strength: 
     g = torch.Generator().manual_seed(seed)
     n = UNITS * TOKENS
     unit = torch.arange(n) // TOKENS
-    likely = torch.rand(UNITS, M, generator=g) ** 2
+    likely = 0.3 * torch.rand(UNITS, M, generator=g)
     indices = (likely[unit] + torch.rand(n, M, generator=g)).topk(K, dim=1).indices
     values = torch.rand(n, K, generator=g) + 0.5
     directions = torch.nn.functional.normalize(torch.randn(M, D, generator=g), dim=1)
@@ -50,10 +50,10 @@ def analyse(case, seed: int):
     scored = enough_evidence(found.n_active, found.n_units)
     scores = torch.where(scored, found.scores, torch.nan)
     generator = torch.Generator().manual_seed(seed)
-    documents = max_t(scores, draws=999, generator=generator).p_adjusted
+    documents = max_t(scores, draws=199, generator=generator).p_adjusted
     chosen = scored.nonzero()[:, 0]
     pairs = alignment_with_every_direction(a, f, directions[chosen], features=chosen)
-    rows = matched_max_t([pairs], draws=999, generator=generator)[0]
+    rows = matched_max_t([pairs], draws=199, generator=generator)[0]
     adjusted = torch.full_like(documents, torch.nan)
     adjusted[chosen] = rows.p_adjusted
     each = cluster_robust_t(scores).p
@@ -63,8 +63,9 @@ def analyse(case, seed: int):
 
 def test_the_diagonal_of_all_pairs_is_efas():
     indices, values, gradient, directions, unit = simulate(0)
-    a, f = ActivationSums.zeros(width=M, n_units=UNITS), ForceSums.zeros(
-        width=M, d_model=D, n_units=UNITS
+    a, f = (
+        ActivationSums.zeros(width=M, n_units=UNITS),
+        ForceSums.zeros(width=M, d_model=D, n_units=UNITS),
     )
     a.add_(indices, values, unit)
     f.add_(indices, values, gradient, active_forces(indices, gradient, directions), unit)

@@ -45,7 +45,7 @@ def streamed(case, pieces=1, batch=64):
 
 
 def dense(case):
-    indices, values, gradient, directions, unit = (x.numpy() for x in case)
+    gradient, directions, unit = (x.numpy() for x in case[2:])
     activation = torch.zeros(N, M, dtype=torch.float64)
     activation.scatter_(1, case[0], case[1])
     return activation.numpy(), gradient, directions, unit
@@ -61,13 +61,11 @@ def test_streaming_equals_the_naive_computation(seed, pieces, batch):
     assert_close(
         found.scores, oracle.unit_scores(activation, gradient, directions, unit), atol=1e-6
     )
-    assert_close(
-        found.attribution, oracle.attribution(activation, gradient, directions), atol=1e-6
-    )
+    assert_close(found.attribution, oracle.attribution(activation, gradient, directions), atol=1e-6)
 
 
 def test_a_feature_that_reads_the_slope_scores_one():
-    """Activation = force, shifted to be positive: perfectly aligned, and −1 with the sign turned."""
+    """Activation = force, shifted to be positive: aligned, and −1 with the sign turned."""
     g = torch.Generator().manual_seed(1)
     gradient = torch.randn(N, D, generator=g, dtype=torch.float64)
     direction = torch.nn.functional.normalize(torch.randn(1, D, generator=g).double(), dim=1)
@@ -75,8 +73,9 @@ def test_a_feature_that_reads_the_slope_scores_one():
     indices, unit = torch.zeros(N, 1, dtype=torch.long), torch.arange(N) % UNITS
     for sign in (1, -1):
         values = sign * force + 10
-        a, f = ActivationSums.zeros(width=1, n_units=UNITS), ForceSums.zeros(
-            width=1, d_model=D, n_units=UNITS
+        a, f = (
+            ActivationSums.zeros(width=1, n_units=UNITS),
+            ForceSums.zeros(width=1, d_model=D, n_units=UNITS),
         )
         a.add_(indices, values, unit)
         f.add_(indices, values, gradient, force, unit)

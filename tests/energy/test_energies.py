@@ -64,7 +64,10 @@ def test_the_lens_does_not_see_the_scale_of_a_state(factor):
     """The norm's epsilon is all that tells scales apart."""
     found = subject()
     states, targets = torch.randn(5, 32, dtype=torch.float64) * 50, tokens(5)
-    for energy in (lambda h: surprisal(h, targets, found.lens), lambda h: free_energy(h, found.lens)):
+    for energy in (
+        lambda h: surprisal(h, targets, found.lens),
+        lambda h: free_energy(h, found.lens),
+    ):
         assert_close(energy(states * factor), energy(states), rtol=1e-6)
 
 

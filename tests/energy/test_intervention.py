@@ -29,6 +29,7 @@ def test_batched_effects_equal_one_edit_at_a_time(family, rows):
     wanted = steps(7, 1.0, torch.Generator().manual_seed(0))
     effects = measure_effects(found, SITE, batch, seen[SITE], wanted, rows=rows)
     for i, step in enumerate(wanted):
+
         def move(h, step=step):
             h = h.clone()
             h[step.window, step.positions] += step.change[:, None] * step.direction

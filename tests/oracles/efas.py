@@ -24,7 +24,5 @@ def unit_scores(
     return np.stack([(a * b)[unit == u].sum(0) for u in range(unit.max() + 1)])
 
 
-def attribution(
-    activation: np.ndarray, gradient: np.ndarray, directions: np.ndarray
-) -> np.ndarray:
+def attribution(activation: np.ndarray, gradient: np.ndarray, directions: np.ndarray) -> np.ndarray:
     return (activation * (-gradient @ directions.T)).mean(0)

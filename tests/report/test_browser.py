@@ -160,13 +160,22 @@ def test_columns_sort_both_ways_with_the_undefined_last(visit, records):
         for way, sign in (("descending", -1), ("ascending", 1)):
             page.click(f"{efas} button")
             assert page.get_attribute(efas, "aria-sort") == way
-            for _ in range(40):  # to the end of the list
-                page.evaluate("document.getElementById('list').scrollTop = 1e6")
-            values = page.evaluate(VALUES)
+            whole = records.table("features").rows
+            values = scrolled_to_the_end(page, whole)
             known = [sign * value for value in values if value is not None]
-            assert len(values) == records.table("features").rows
+            assert len(values) == whole
             assert known == sorted(known)
             assert None not in values[: len(known)]
+
+
+def scrolled_to_the_end(page, whole: int) -> list[float | None]:
+    for _ in range(200):  # a chunk of rows is added a frame
+        page.evaluate("document.getElementById('list').scrollTop = 1e6")
+        values = page.evaluate(VALUES)
+        if len(values) >= whole:
+            break
+        page.wait_for_timeout(10)
+    return values
 
 
 VALUES = "[...document.querySelectorAll('#rows tr')].map((row) => row.feature.efas)"

@@ -30,7 +30,7 @@ def read_ports(
 
         def watch(mod, args, output=None, *, name=name, port=port):
             value = args[0] if port.side == "in" else output
-            seen[name].append((value if port.index is None else value[port.index]).clone())
+            seen[name].append((value if port.item is None else value[port.item]).clone())
 
         target = module.get_submodule(port.path)
         side = target.register_forward_pre_hook if port.side == "in" else None

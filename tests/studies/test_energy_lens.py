@@ -18,7 +18,7 @@ from energylens.studies.energy_lens import EnergyLens
 from tests.common.compare import assert_close
 
 pytestmark = pytest.mark.skipif(
-    find_spec("glassllm") is None, reason="the package glassllm with the tiny model is not installed"
+    find_spec("glassllm") is None, reason="the package glassllm is not installed"
 )
 SMALL = dict(
     model="tiny", sites=("blocks.1.resid_post", "blocks.3.resid_post"), width=96, k=6, context=32,
@@ -125,8 +125,10 @@ def test_killed_at_five_moments_and_resumed_it_is_the_same(finished, tmp_path):
     command = [sys.executable, "-m", "energylens", "run", "energy-lens", *options,
                "--sites", *SMALL["sites"], "--out", str(out)]  # fmt: skip
     for moment in (1, 3, 6, 9, 12):
-        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        process = subprocess.Popen(
+            command, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
         while process.poll() is None:
             if len(list(out.glob("parts/*.json")) + list(out.glob("scratch/parts/*"))) >= moment:
                 process.send_signal(signal.SIGKILL)

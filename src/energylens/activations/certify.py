@@ -17,7 +17,7 @@ from energylens.activations.batch import Batch
 from energylens.activations.hooks import module_at
 from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput, SiteNotAvailable
-from energylens.core.sites import Port, layer_of, parse_port
+from energylens.core.sites import Port, parse_port
 from energylens.sources.model import LoadedModel, load_model
 
 # Relative to the norm of the tensor checked: rounding of a sum of a few terms, with head-room.
@@ -145,13 +145,12 @@ def _identities(subject: Subject, seen: Mapping[str, Tensor]) -> Iterator[Identi
         yield _same("lens at the last layer = logits", subject.lens(seen[last]), seen["logits"],
                     (last,))  # fmt: skip
     for layer in range(subject.n_layers):
-        at = {n.removeprefix(f"blocks.{layer}."): v for n, v in seen.items() if layer_of(n) == layer}
+        here = f"blocks.{layer}."
+        at = {n.removeprefix(here): v for n, v in seen.items() if n.startswith(here)}
         yield from _block_identities(subject, layer, at)
 
 
-def _block_identities(
-    subject: Subject, layer: int, at: Mapping[str, Tensor]
-) -> Iterator[Identity]:
+def _block_identities(subject: Subject, layer: int, at: Mapping[str, Tensor]) -> Iterator[Identity]:
     family = subject.loaded.family
     assert family is not None
 

@@ -13,7 +13,7 @@ from energylens.core.sites import Port
 Edit = Callable[[Tensor], Tensor]
 
 
-class Stop(Exception):  # noqa: N818 - a signal, not an error
+class Stop(Exception):
     """Raised inside a forward pass when nothing above it is wanted."""
 
 
@@ -48,13 +48,13 @@ def _attach(module: nn.Module, port: Port, edit: Edit) -> RemovableHandle:
 
         def after(module: nn.Module, args: Any, output: Any) -> Any:
             new = edit(_pick(output, port))
-            return _put(output, port.index, new)
+            return _put(output, port.item, new)
 
         return module.register_forward_hook(after)
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
-            at = port.index or 0
+            at = port.item or 0
             new = edit(_tensor(args[at], port))
             return (*args[:at], new, *args[at + 1 :]), kwargs
         name = next(iter(kwargs))  # the first named argument is the hidden state by convention
@@ -66,7 +66,7 @@ def _attach(module: nn.Module, port: Port, edit: Edit) -> RemovableHandle:
 def _pick(output: Any, port: Port) -> Tensor:
     # A family may say `[0]` where a release of the library returns the bare tensor.
     if isinstance(output, tuple):
-        return _tensor(output[port.index or 0], port)
+        return _tensor(output[port.item or 0], port)
     return _tensor(output, port)
 
 

@@ -177,4 +177,3 @@ class Watcher:
         if self.stop_at and len(self.seen) >= self.stop_at:
             raise Stop
         return value
-

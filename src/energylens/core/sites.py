@@ -55,10 +55,10 @@ class Port(NamedTuple):
 
     path: str
     side: str
-    index: int | None = None
+    item: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.side}" + ("" if self.index is None else f"[{self.index}]")
+        return f"{self.path}:{self.side}" + ("" if self.item is None else f"[{self.item}]")
 
 
 def parse_port(text: str) -> Port | None:
@@ -66,7 +66,7 @@ def parse_port(text: str) -> Port | None:
 
     Example:
         >>> parse_port("model.layers.3.self_attn:out[0]")
-        Port(path='model.layers.3.self_attn', side='out', index=0)
+        Port(path='model.layers.3.self_attn', side='out', item=0)
     """
     found = _PORT.match(text)
     if not found:

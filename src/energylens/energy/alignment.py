@@ -17,7 +17,7 @@ from torch import Tensor
 from energylens.core.ports import Collective, solo
 from energylens.core.registry import measure
 
-# Rows whose gathered decoder rows exist at one time: 128 × 32 active × 576 × 4 bytes = 9 MB.
+# Rows whose decoder rows are gathered at one time: 128 × 32 active × 576 × 4 bytes = 9 MB.
 ROW_BLOCK = 128
 
 
@@ -31,13 +31,17 @@ class ActivationSums:
     square: Float[Tensor, " feature"]
 
     @classmethod
-    def zeros(cls, *, width: int, n_units: int, device: torch.device | str = "cpu") -> "ActivationSums":
-        wide = {"dtype": torch.float64, "device": device}
+    def zeros(
+        cls, *, width: int, n_units: int, device: torch.device | str = "cpu"
+    ) -> "ActivationSums":
+        def wide(*shape: int) -> Tensor:
+            return torch.zeros(*shape, dtype=torch.float64, device=device)
+
         return cls(
-            samples=torch.zeros(n_units, **wide),
-            total=torch.zeros(n_units, width, **wide),
-            active=torch.zeros(n_units, width, **wide),
-            square=torch.zeros(width, **wide),
+            samples=wide(n_units),
+            total=wide(n_units, width),
+            active=wide(n_units, width),
+            square=wide(width),
         )
 
     def add_(
@@ -72,11 +76,13 @@ class ForceSums:
     def zeros(
         cls, *, width: int, d_model: int, n_units: int, device: torch.device | str = "cpu"
     ) -> "ForceSums":
-        wide = {"dtype": torch.float64, "device": device}
+        def wide(*shape: int) -> Tensor:
+            return torch.zeros(*shape, dtype=torch.float64, device=device)
+
         return cls(
-            gradient=torch.zeros(n_units, d_model, **wide),
-            gram=torch.zeros(d_model, d_model, **wide),
-            product=torch.zeros(n_units, width, **wide),
+            gradient=wide(n_units, d_model),
+            gram=wide(d_model, d_model),
+            product=wide(n_units, width),
             cross=torch.zeros(width, d_model, device=device),
         )
 

@@ -78,7 +78,8 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
         loader=PackageLoader("energylens.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    style, script = _asset("page.css"), _asset("page.js") + _asset("browser.js")
+    style = _asset("page.css")
+    script = "".join(_asset(name) for name in ("page.js", "feature.js", "browser.js"))
     method = methods(records)
     return environment.get_template("page.html.j2").render(
         # Ours, read from the package: the only text that enters the page unescaped.

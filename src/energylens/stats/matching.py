@@ -15,7 +15,6 @@ from torch import Tensor
 
 from energylens.core.errors import InsufficientData
 
-
 DRAWS_AT_ONCE = 64
 
 

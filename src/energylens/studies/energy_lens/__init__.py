@@ -18,10 +18,10 @@ class EnergyLens:
     """Train dictionaries, align their features with the energy, and prove it by intervening."""
 
     model: str = "smollm2"
-    """The model: smollm2 or tiny (packaged), a hub id, a folder with safetensors, or a GGUF file."""
+    """The model: smollm2 or tiny (packaged), a hub id, a folder of safetensors, a GGUF file."""
 
     text: tuple[str, ...] = ()
-    """Files or folders of text (.txt, .md, .py, .jsonl, .parquet); default: speeches, docs, code."""
+    """Files or folders of text (txt, md, py, jsonl, parquet); default: speeches, docs, code."""
 
     sites: tuple[str, ...] = ()
     """Residual sites, such as blocks.3.resid_post; default: five over the depth."""

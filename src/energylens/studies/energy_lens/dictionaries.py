@@ -27,7 +27,7 @@ from energylens.studies.energy_lens.scoring import Bench, RandomDirections
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 RANDOM_DIRECTIONS = 1024
 SUBSTITUTED_WINDOWS = 12
-# Rows whose projections set the random directions' thresholds: enough for rates of one in a thousand.
+# Rows whose projections set the random directions' thresholds: rates of one in a thousand.
 THRESHOLD_ROWS = 16_384
 
 
@@ -52,7 +52,7 @@ def train_sites(
     missing = [site for site in sites if not store.done(_part(model, site))]
     if missing:
         rows = collect_rows(subject, ids, document, missing, budget_mb=budget_mb,
-                            progress=progress, label=f"activations of the {model} model")  # fmt: skip
+                            progress=progress, label=f"activations, {model} model")  # fmt: skip
         for site in missing:
             _train_one(rows.pop(site), site, options, store, model=model, seed=seed,
                        progress=progress)  # fmt: skip
@@ -141,7 +141,7 @@ def bench_of(kept: Mapping[str, Tensor], record: Mapping[str, Any]) -> Bench:
     return Bench(
         dictionary=Dictionary(
             architecture=record["architecture"], k=record["k"],
-            **{name: kept[name] for name in WEIGHTS},
+            W_enc=kept["W_enc"], b_enc=kept["b_enc"], W_dec=kept["W_dec"], b_dec=kept["b_dec"],
         ),
         permuted=kept["permuted"],
         random=RandomDirections(rows=kept["random_rows"], thresholds=kept["random_thresholds"]),

@@ -59,22 +59,26 @@ def _figures(
     for energy in (HEADLINE, *LENS):
         sites = inference.energies[energy]
         figures[f"features_beyond_chance.{energy}"] = _discoveries(
-            list(sites.values()), documents, label=f"Features beyond chance, {energy}")
+            list(sites.values()), documents, label=f"Features beyond chance, {energy}"
+        )
         for site, scores in sites.items():
             layer = site.split(".")[1] + ("_pre" if site.endswith("resid_pre") else "")
             figures[f"features_beyond_chance.{energy}.layer_{layer}"] = _discoveries(
-                [scores], documents, label=f"Features beyond chance at {site}, {energy}")
+                [scores], documents, label=f"Features beyond chance at {site}, {energy}"
+            )
         figures[f"efas_max.{energy}"] = _largest(inference, energy, documents)
     figures["replicated_share.downstream"] = _replication(inference, documents)
     figures |= _calibration(rows["calibration_pooled"][0])
     for control, sites in inference.controls.items():
         slug = {RANDOM_WEIGHTS: "random_weights"}.get(control, control.replace(" ", "_"))
         figures[f"features_beyond_chance.{slug}"] = _discoveries(
-            list(sites.values()), documents, label=f"Features beyond chance, {control}")
+            list(sites.values()), documents, label=f"Features beyond chance, {control}"
+        )
     figures |= _dictionaries(rows["dictionaries"])
     vocab = material.subject.loaded.vocab_size
     figures["uniform_surprisal"] = Estimate(
-        math.log(vocab), "nats", label="Surprisal of a uniform guess", n=vocab, n_unit="tokens")
+        math.log(vocab), "nats", label="Surprisal of a uniform guess", n=vocab, n_unit="tokens"
+    )
     losses = [row for row in rows["depth"] if row["energy"] == HEADLINE]
     figures["model_loss"] = Estimate(
         losses[0]["mean"], "nats per token", low=losses[0]["low"], high=losses[0]["high"],
@@ -204,8 +208,9 @@ def _detail(figures: dict[str, Estimate]) -> str:
         return "No intervention was measured."
     return (
         f"Predicted and measured energy changes of ablating single features correlate"
-        f" {interval(r.value, r.low, r.high)}, slope {interval(slope.value, slope.low, slope.high)};"
-        f" shuffled among features, {number(r.null_mean, digits=2)} ± {number(r.null_sd, digits=2)}."
+        f" {interval(r.value, r.low, r.high)}, slope"
+        f" {interval(slope.value, slope.low, slope.high)}; shuffled among features,"
+        f" {number(r.null_mean, digits=2)} ± {number(r.null_sd, digits=2)}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Held-out text as one site sees it: windows, codes, forces, and for half B states and gradients."""
+"""Half B of the held-out text as one site sees it: windows, codes, states and gradients."""
 
 from dataclasses import dataclass
 

@@ -153,10 +153,11 @@ def _logit_effects(
     tokenizer = subject.loaded.tokenizer
     assert tokenizer is not None
     rows: list[Row] = []
-    norm = subject.final_norm
+    norm, weight = subject.final_norm, subject.unembed.weight
+    assert isinstance(weight, Tensor)
     for direction in directions:
-        _, pushed = torch.func.jvp(norm, (mean_state[None],), (direction[None],))
-        effect = torch.nn.functional.linear(pushed[0], subject.unembed.weight)
+        pushed = torch.func.jvp(norm, (mean_state[None],), (direction[None],))[1]
+        effect = weight @ pushed[0]
         effect = effect - effect.mean()
         up, down = effect.topk(TOP_LOGITS), (-effect).topk(TOP_LOGITS)
         rows.append({

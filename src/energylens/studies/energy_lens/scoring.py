@@ -324,9 +324,7 @@ class Scored:
         own = directions.cpu()[chosen]
         return alignment_with_every_direction(activation, force, own, features=chosen)
 
-    def _sums(
-        self, name: str, features: str, half: int | None
-    ) -> tuple[ActivationSums, ForceSums]:
+    def _sums(self, name: str, features: str, half: int | None) -> tuple[ActivationSums, ForceSums]:
         site = name.split("/")[0]
         chosen = [p for i, p in enumerate(self.pieces) if half is None or i % 2 == half]
         activation = join([_read(ActivationSums, p, features or f"{site}/features")

@@ -136,9 +136,7 @@ def _site_scores(
     )  # fmt: skip
 
 
-def replicated(
-    scores: SiteScores, halves: Sequence[Alignment]
-) -> Bool[Tensor, " feature"]:
+def replicated(scores: SiteScores, halves: Sequence[Alignment]) -> Bool[Tensor, " feature"]:
     """Whether both halves of the documents agree in sign and each finds p < .05 by itself."""
     agree = scores.scored.clone()
     for half in halves:

@@ -149,9 +149,7 @@ def dictionary_rows(
         samples = scored.all(f"{site}/features/samples")
         total = scored.all(f"{site}/sum")
         mean = total.sum(0) / samples.sum()
-        variance = (
-            scored.all(f"{site}/square") - 2 * total @ mean + samples * mean.square().sum()
-        )
+        variance = scored.all(f"{site}/square") - 2 * total @ mean + samples * mean.square().sum()
         residual = scored.all(f"{site}/residual")
         fvu = weighted_means_interval(residual, variance, draws=1000, generator=generator)
         active = scored.total(f"{site}/features/active")
@@ -180,9 +178,7 @@ def depth_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
     samples = {site: scored.all(f"{site}/features/samples") for site in benches}
     loss = scored.loss_by_unit()
     for site in benches:
-        means = {
-            energy: scored.all(f"{site}/mean/{energy}") / samples[site] for energy in LENS
-        }
+        means = {energy: scored.all(f"{site}/mean/{energy}") / samples[site] for energy in LENS}
         for energy, by_unit in (means | {HEADLINE: loss}).items():
             mean = cluster_mean_interval(by_unit[:, None])
             yield {
