@@ -34,12 +34,12 @@ def _null_scores(units, sparse, at_least):
 
 
 # A feature of 5 documents has 16 patterns of signs and cannot be rejected at 5 % but by what the
-# other documents add to it; with 160 that is little, so the law is then a little conservative.
+# other documents add to it; with many documents that is little, and the law a little conservative.
 LEAST = {(units, sparse): 0.035 for units in (10, 40, 160) for sparse in (False, True)}
-LEAST[160, True] = 0.03
+LEAST[40, True] = LEAST[160, True] = 0.028
 
 
-@pytest.mark.parametrize("features", [1500, pytest.param(8000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("features", [1200, pytest.param(8000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("units", "sparse"), LEAST)
 def test_cluster_t_keeps_its_level(units, sparse, features):
     p = cluster_robust_t(_null_scores(units, sparse, features)).p
@@ -50,7 +50,7 @@ def test_cluster_t_keeps_its_level(units, sparse, features):
 
 def test_a_test_that_takes_tokens_for_units_would_fail_here():
     """The simulation can fail a test: thousands of correlated tokens are not thousands of units."""
-    scores = _null_scores(40, False, 1500)
+    scores = _null_scores(40, False, 1200)
     tokens_a_unit = 42
     t = scores.sum(0) / (scores.square().sum(0) / tokens_a_unit).sqrt()
     assert (t.abs() > 1.96).double().mean() > 0.5
@@ -65,15 +65,16 @@ def test_cluster_t_finds_planted_effects():
     assert found[100:].double().mean() < 0.09
 
 
-@pytest.mark.parametrize(("sharing", "sparse"), [(1, False), (20, False), (20, True)])
-def test_max_t_keeps_the_family_wise_error(sharing, sparse):
-    g, families, members = _generator(sharing), 250, 20
-    drawn = simulate(24, families * members, g, sharing=sharing, sparse=sparse)
+# Signs of 5 to 10 documents seldom reach as far as the largest of 20 features must.
+@pytest.mark.parametrize(("sparse", "least"), [(False, 0.015), (True, 0.0)])
+def test_max_t_keeps_the_family_wise_error(sparse, least):
+    g, families, members = _generator(20), 300, 20
+    drawn = simulate(24, families * members, g, sharing=members, sparse=sparse)
     rejected = [
-        bool((max_t(scores, draws=499, generator=g).p_adjusted <= 0.05).any())
+        bool((max_t(scores, draws=199, generator=g).p_adjusted <= 0.05).any())
         for scores in drawn.scores.split(members, dim=1)
     ]
-    assert 0.01 < sum(rejected) / families < 0.07
+    assert least <= sum(rejected) / families < 0.07
 
 
 def test_max_t_finds_a_strong_effect_among_many():

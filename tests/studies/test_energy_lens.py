@@ -99,7 +99,6 @@ def test_scratch_is_gone_and_nothing_is_pickled(finished):
         ({"k": 200}, BadInput, "k must be less"),
         ({"device": "tpu"}, BadInput, "no device 'tpu'"),
         ({"width": -1}, BadInput, "--width"),
-        ({"memory_mb": float("nan")}, BadInput, "--memory-mb"),
         ({"text": ("missing.txt",)}, BadInput, "missing.txt"),
     ],
 )

@@ -32,7 +32,7 @@ class MatchedTest:
 
 
 def matched_max_t(
-    pairs: Sequence[Float[Tensor, "feature feature"]],
+    pairs: Sequence[Float[Tensor, "_ _"]],
     *,
     draws: int = 2_000,
     generator: torch.Generator,

@@ -86,7 +86,7 @@ def layer_rows(inference: Inference) -> Iterator[Row]:
                 "largest_efas": top[0], "largest_low": top[1], "largest_high": top[2],
                 "threshold_t": scores.threshold,
                 "threshold_efas_median": _median_threshold(scores),
-                "rate_at_05": float((scores.p[scores.scored] < 0.05).double().mean()),
+                **_rate(scores),
                 "replicated": (int((inference.replicated[site] & scores.beyond).sum())
                                if energy == HEADLINE else None),
                 **{f"quantile_{q:02d}": _quantile(efas, q) for q in QUANTILES},
@@ -115,19 +115,27 @@ def control_rows(inference: Inference) -> Iterator[Row]:
     """Every control: rate of p < .05, discoveries, largest |EFAS|."""
     for control, sites in inference.controls.items():
         for site, scores in sites.items():
-            hits = (scores.p[scores.scored] < 0.05).sum()
-            n = scores.scored.sum()
-            rate = wilson_interval(hits, n)
+            n = int(scores.scored.sum())
             discoveries = int(scores.beyond.sum())
             largest = scores.efas[scores.scored].abs()
             yield {
                 "control": control, "energy": HEADLINE, "site": site, "layer": layer_of(site),
-                "scored": int(n), "discoveries": discoveries,
-                "rate_at_05": float(rate.estimate), "rate_low": float(rate.low),
-                "rate_high": float(rate.high),
+                "scored": n,
+                "discoveries": discoveries,
+                **_rate(scores),
                 "largest": float(largest.max()) if len(largest) else float("nan"),
-                "expected": EXPECTED, "passed": discoveries <= allowed(int(n)),
+                "expected": EXPECTED, "passed": discoveries <= allowed(n),
             }  # fmt: skip
+
+
+def _rate(scores: SiteScores) -> Row:
+    """Share of scored features with p below .05, with its Wilson interval."""
+    p = scores.p[scores.scored]
+    rate = wilson_interval((p < 0.05).sum(), torch.tensor(len(p)))
+    return {
+        "rate_at_05": float(rate.estimate), "rate_low": float(rate.low),
+        "rate_high": float(rate.high),
+    }  # fmt: skip
 
 
 def allowed(scored: int) -> int:
