@@ -4,7 +4,7 @@ Each function is a thin wiring of the rooms; the study `energy-lens` does the sa
 sites at once, with every control, and keeps what it did.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
 from energylens.energy.intervention import Step, measure_effects
 from energylens.features.dictionary import Dictionary
+from energylens.features.formats import saelens
 from energylens.features.train import TrainOptions
 from energylens.sources.text import load_text
 from energylens.sources.windows import TokenWindows, tokenise
@@ -77,6 +78,14 @@ class Trained:
         """The dictionary: `encode`, `decode`, `reconstruct`, `W_dec` …"""
         return self.bench.dictionary
 
+    def save(self, folder: str | Path) -> None:
+        """Write the dictionary as a folder that SAELens reads.
+
+        Raises:
+            BadInput: If the folder is there and not empty.
+        """
+        saelens.save(self.dictionary, Path(folder))
+
 
 def train(
     subject: Subject,
@@ -96,7 +105,10 @@ def train(
     d_model = rows.shape[1]
     options = options or TrainOptions(width=min(4096, 8 * d_model), k=max(1, min(32, d_model // 8)))
     generator = torch.Generator().manual_seed(seed)
-    return Trained(site=site, bench=bench_of(*train_bench(rows, options, generator)))
+    bench = bench_of(*train_bench(rows, options, generator))
+    named = {"hook_name": saelens.hook_name(site), "model_name": subject.loaded.name}
+    dictionary = replace(bench.dictionary, metadata=named)
+    return Trained(site=site, bench=replace(bench, dictionary=dictionary))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,8 @@ def test_the_threshold_divides_at_five_percent(draws):
 
 def test_undefined_features_are_no_hypotheses():
     scores = _normal(12, 6) + 0.5
-    wide = torch.cat([scores, torch.zeros(12, 2), torch.full((12, 1), math.nan)], 1)
+    wide = torch.cat([scores, torch.zeros(12, 2), torch.ones(12, 2)], 1)
+    wide[3, -2:] = torch.tensor([math.nan, math.inf])
     narrow = max_t(scores, draws=200, generator=_generator())
     result = max_t(wide, draws=200, generator=_generator())
     assert_close(result.p_adjusted[:6], narrow.p_adjusted)

@@ -16,6 +16,13 @@ def test_wilson_solves_its_equation(successes, n):
     assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
 
 
+def test_wilson_touches_the_ends_exactly():
+    n = torch.arange(1, 400)
+    for level in (0.5, 0.9, 0.95, 0.99):
+        assert (wilson_interval(0 * n, n, level=level).low == 0).all()
+        assert (wilson_interval(n, n, level=level).high == 1).all()
+
+
 def test_no_trials_are_undefined():
     interval = wilson_interval(torch.tensor([0, 1]), torch.tensor([0, 2]))
     assert interval.estimate.isnan().tolist() == [True, False]

@@ -166,10 +166,10 @@ def _drawn_signs(
 def _all_signs(
     units: int, patterns: int, at_once: int, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """The patterns in which the first unit keeps its sign: the others are their negatives."""
+    """The patterns in which the last unit keeps its sign: the others are their negatives."""
     bit = torch.arange(units, device=generator.device)
     for number in torch.arange(patterns, device=generator.device).split(at_once):
-        yield (1 - 2 * ((number[:, None] << 1 >> bit) & 1)).float()
+        yield (1 - 2 * ((number[:, None] >> bit) & 1)).float()
 
 
 def rademacher(shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:

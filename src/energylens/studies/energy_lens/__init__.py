@@ -35,8 +35,8 @@ class EnergyLens:
     context: Annotated[int, Range(8, 8192)] = 128
     """Tokens per window of text."""
 
-    train_tokens: Annotated[int, Range(1_000, 10**9)] = 20_480
-    """Tokens to train the dictionaries on."""
+    train_tokens: Annotated[int, Range(0, 10**9)] = 0
+    """Tokens to train the dictionaries on; 0: five per feature, at least 10,240."""
 
     score_documents: Annotated[int, Range(10, 10**6)] = 128
     """Held-out documents on which features are scored: one window each."""

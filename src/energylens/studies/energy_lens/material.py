@@ -20,6 +20,7 @@ from energylens.studies.study import pin_inputs
 
 MIN_DOCUMENTS = 20
 WIDEST_BY_DEFAULT = 4096
+FEWEST_TRAIN_TOKENS = 10_240
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +56,15 @@ def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Mat
         )
     corpus = load_text([Path(path) for path in options.text] or "default")
     generator = torch.Generator().manual_seed(options.seed)
-    wanted = options.score_documents + -(-options.train_tokens // options.context)
+    dictionary = _train_options(options, loaded.d_model)
+    train_tokens = options.train_tokens or max(FEWEST_TRAIN_TOKENS, 5 * dictionary.width)
+    for_training = -(-train_tokens // options.context)
+    wanted = options.score_documents + for_training
     windows = tokenise(
         corpus, loaded.tokenizer, options.context, documents=wanted, generator=generator,
         prepend_bos=False,
     )  # fmt: skip
-    train, held_out = _halves(windows, options)
+    train, held_out = _halves(windows, options, for_training)
     say("certifying sites")
     subject = wrap(loaded)
     sites = tuple(_sites(subject, options.sites))
@@ -72,7 +76,7 @@ def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Mat
     })  # fmt: skip
     return Material(
         subject=subject, sites=sites, train=train, held_out=held_out, corpus=corpus.name,
-        dictionary=_train_options(options, loaded.d_model or 0),
+        dictionary=dictionary,
     )  # fmt: skip
 
 
@@ -85,12 +89,12 @@ def _device(name: str) -> str:
     return name
 
 
-def _halves(windows: TokenWindows, options: EnergyLens) -> tuple[TokenWindows, TokenWindows]:
+def _halves(
+    windows: TokenWindows, options: EnergyLens, for_training: int
+) -> tuple[TokenWindows, TokenWindows]:
     generator = torch.Generator().manual_seed(options.seed + 1)
     documents = int(windows.document.unique().numel())
-    share = options.score_documents / (
-        options.score_documents + options.train_tokens / options.context
-    )
+    share = options.score_documents / (options.score_documents + for_training)
     held_out, train = windows.split(share, generator)
     if min(len(held_out.document.unique()), len(train.document.unique())) < MIN_DOCUMENTS:
         raise InsufficientData(
