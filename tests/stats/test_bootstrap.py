@@ -64,7 +64,7 @@ def test_one_undefined_draw_makes_the_interval_undefined():
 
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_bca_agrees_with_scipy(level):
-    values = -torch.rand(25, generator=_generator(1), dtype=torch.float64).log()
+    values = -(torch.rand(25, generator=_generator(1), dtype=torch.float64).log() ** 3)
     ends = bca_interval(
         cluster_bootstrap(_mean_of(values), 25, draws=40_000, generator=_generator()),
         observed=values.mean(),
@@ -75,7 +75,7 @@ def test_bca_agrees_with_scipy(level):
         (values.numpy(),), np.mean, confidence_level=level, n_resamples=40_000, method="BCa",
         rng=np.random.default_rng(0), batch=2000,
     ).confidence_interval  # fmt: skip
-    assert_close([ends.low, ends.high], [peer.low, peer.high], rtol=0.02)
+    assert_close([ends.low, ends.high], [peer.low, peer.high], rtol=0.03)
 
 
 def test_bca_is_undefined_where_no_unit_matters():

@@ -6,7 +6,7 @@ feature follows the energy is about its own decoder row, so the row must beat th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,7 @@ class MatchedTest:
 
 
 def matched_max_t(
-    pairs: Sequence[Float[Tensor, "_ _"]],
+    pairs: Iterable[Float[Tensor, "_ _"]],
     *,
     draws: int = 2_000,
     generator: torch.Generator,
@@ -46,7 +46,8 @@ def matched_max_t(
     max-T (Westfall & Young 1993) under the null that rows are exchangeable among features.
 
     Args:
-        pairs: One square matrix a site; no nan.
+        pairs: One square matrix a site; no nan. Taken one at a time, so that a generator keeps
+            only one in memory.
         draws: Permutations.
 
     Returns:

@@ -102,7 +102,7 @@ def max_t(
     *,
     draws: int = 10_000,
     generator: torch.Generator,
-    block: tuple[int, int] = (256, 2048),
+    block: tuple[int, int] = (1024, 4096),
 ) -> MaxT:
     """Single-step max-T (Westfall & Young 1993) by flipping the signs of whole units.
 

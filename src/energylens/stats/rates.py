@@ -30,9 +30,8 @@ def wilson_interval(
     rate = successes / n  # 0 / 0 is nan
     middle = (successes + z2 / 2) / (n + z2)
     half = (z2 * (rate * (1 - rate) * n + z2 / 4)).sqrt() / (n + z2)
-    # the closed form touches 0 and 1 only up to rounding
-    low = torch.where(successes == 0, rate, middle - half)
-    high = torch.where(successes == n, rate, middle + half)
+    low = middle - half
+    high = torch.where(successes == n, rate, middle + half)  # 1 up to rounding
     return Interval(estimate=rate, low=low, high=high, level=level)
 
 

@@ -1,14 +1,15 @@
 """The finding in words and figures, computed from the tables and nothing else."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import torch
 
-from energylens.results.format import count, interval, number, p_value
+from energylens.results.format import count, interval, number, percent
 from energylens.results.record import Control, Estimate, Summary
-from energylens.stats.rates import poisson_interval
+from energylens.stats.rates import poisson_interval, wilson_interval
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.scoring import HEADLINE, LENS
@@ -30,7 +31,7 @@ def summarise(
     return Summary(
         study="energy-lens",
         subject=f"{material.subject.loaded.name} · {material.corpus}",
-        finding=_finding(figures, controls),
+        finding=_finding(figures),
         detail=_detail(figures),
         grade="quick" if quick else "real",
         figures=figures,
@@ -46,7 +47,7 @@ CARDS = (
     "efas_max.downstream",
     "calibration_correlation",
     "calibration_slope",
-    "replicated_share.downstream",
+    "rate_at_05.downstream",
     "features_beyond_chance.random_weights",
 )
 
@@ -74,6 +75,12 @@ def _figures(
         figures[f"features_beyond_chance.{slug}"] = _discoveries(
             list(sites.values()), documents, label=f"Features beyond chance, {control}"
         )
+        figures[f"features_covarying.{slug}"] = _covarying(sites, documents, control)
+        figures[f"rate_at_05.{slug}"] = _rate(sites, inference, control)
+    figures["features_covarying.downstream"] = _covarying(
+        inference.headline, documents, "downstream"
+    )
+    figures["rate_at_05.downstream"] = _rate(inference.headline, inference, "downstream")
     figures |= _dictionaries(rows["dictionaries"])
     vocab = material.subject.loaded.vocab_size
     figures["uniform_surprisal"] = Estimate(
@@ -99,6 +106,36 @@ def _discoveries(sites: list[SiteScores], documents: int, *, label: str) -> Esti
         undefined=total - scored, label=label,
         note="null: max-T at .05 over all sites, signs flipped by document",
     )  # fmt: skip
+
+
+def _covarying(sites: Mapping[str, SiteScores], documents: int, name: str) -> Estimate:
+    """Features that beat the first null alone: activation and force covary at all."""
+    found = sum(int((scores.p_documents <= LEVEL).sum()) for scores in sites.values())
+    scored = sum(int(scores.scored.sum()) for scores in sites.values())
+    bounds = poisson_interval(torch.tensor(found))
+    return Estimate(
+        found, f"of {scored:,} scored features", low=float(bounds.low), high=float(bounds.high),
+        null_mean=LEVEL, null_sd=math.sqrt(LEVEL), n=documents, n_unit="documents",
+        label=f"Features covarying with the force, {name}",
+        note="null: signs flipped by document, max-T at .05; says nothing of the own direction",
+    )  # fmt: skip
+
+
+def _rate(sites: Mapping[str, SiteScores], inference: Inference, name: str) -> Estimate:
+    """Share of features with p below .05 one by one, beside the same with permuted decoder rows."""
+    rate, null = _share(sites), _share(inference.controls["permuted decoder"])
+    spread = math.sqrt(max(null[0] * (1 - null[0]), 0) / max(null[3], 1))
+    return Estimate(
+        rate[0], "share of scored features", low=rate[1], high=rate[2], null_mean=null[0],
+        null_sd=spread, n=int(rate[3]), n_unit="features", label=f"Features with p < .05, {name}",
+        note="null: permuted decoder rows; features are not independent, intervals are narrow",
+    )  # fmt: skip
+
+
+def _share(sites: Mapping[str, SiteScores]) -> tuple[float, float, float, int]:
+    p = torch.cat([scores.p[scores.scored] for scores in sites.values()])
+    rate = wilson_interval((p < LEVEL).sum(), torch.tensor(len(p)))
+    return float(rate.estimate), float(rate.low), float(rate.high), len(p)
 
 
 def _largest(inference: Inference, energy: str, documents: int) -> Estimate:
@@ -127,8 +164,6 @@ def _replication(inference: Inference, documents: int) -> Estimate:
         found += int(scores.beyond.sum())
         again += int((scores.beyond & inference.replicated[site]).sum())
     chance = 2 * (LEVEL / 2) ** 2
-    from energylens.stats.rates import wilson_interval
-
     rate = wilson_interval(torch.tensor(again), torch.tensor(found))
     return Estimate(
         float(rate.estimate), "share of discoveries", low=float(rate.low), high=float(rate.high),
@@ -186,27 +221,38 @@ def _controls(inference: Inference) -> dict[str, Control]:
     return controls
 
 
-def _finding(figures: dict[str, Estimate], controls: dict[str, Control]) -> str:
+def _finding(figures: dict[str, Estimate]) -> str:
     real = figures["features_beyond_chance.downstream"]
-    scored = real.unit.removeprefix("of ").removesuffix(" scored features")
     best = figures["efas_max.downstream"]
     random = figures.get("features_beyond_chance.random_weights")
-    if real.value:
-        text = f"{real.value:,} of {scored} features follow the energy beyond chance"
-    else:
-        text = f"None of {scored} features follows the energy beyond chance"
+    verb = "follow" if real.value else "follows"
+    text = f"{f'{real.value:,}' if real.value else 'None'} of {_of(real)} features {verb}"
+    text += " the energy beyond chance"
     if random is not None:
-        others = random.unit.removeprefix("of ").removesuffix(" scored features")
-        text += f"; in a random-weight model, {random.value:,} of {others}"
-    size = interval(best.value, best.low, best.high)
-    return f"{text}. The largest |EFAS| is {size} (max-T p {p_value(best.p)})."
+        text += f"; in a random-weight model, {random.value:,} of {_of(random)}"
+    if real.value:
+        return f"{text}. The largest |EFAS| is {interval(best.value, best.low, best.high)}."
+    return f"{text}."
+
+
+def _of(estimate: Estimate) -> str:
+    return estimate.unit.removeprefix("of ").removesuffix(" scored features")
 
 
 def _detail(figures: dict[str, Estimate]) -> str:
+    covarying, permuted = (
+        figures[f"features_covarying.{name}"] for name in ("downstream", "permuted_decoder")
+    )
+    rate = figures["rate_at_05.downstream"]
+    text = (
+        f"{covarying.value:,} covary with the force on them, {permuted.value:,} when decoder rows"
+        f" are permuted; {percent(rate.value)} have p < .05 one by one, permuted"
+        f" {percent(rate.null_mean)}. "
+    )
     r, slope = figures.get("calibration_correlation"), figures.get("calibration_slope")
     if r is None or slope is None or not math.isfinite(r.value):
-        return "No intervention was measured."
-    return (
+        return text + "No intervention was measured."
+    return text + (
         f"Predicted and measured energy changes of ablating single features correlate"
         f" {interval(r.value, r.low, r.high)}, slope"
         f" {interval(slope.value, slope.low, slope.high)}; shuffled among features,"

@@ -7,7 +7,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from energylens.core.ports import Store
 from energylens.studies.energy_lens.scoring import Bench, Piece, Scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The tensors of a stored piece, each read when it is asked for: a run's sums are large."""
+
+    store: Store
+    name: str
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.store.tensor(self.name, key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ piece is saved when it is done, so a killed run loses at most one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -303,11 +303,18 @@ class _Tally:
         return flat
 
 
+@runtime_checkable
+class Tensors(Protocol):
+    """Tensors by name, in memory or on a disk."""
+
+    def __getitem__(self, key: str, /) -> Tensor: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """Pieces of one model's pass, read back; pieces of even number are half A, odd are half B."""
 
-    pieces: Sequence[Mapping[str, Tensor]]
+    pieces: Sequence[Tensors]
 
     def alignment(
         self, name: str, directions: Tensor, *, features: str = "", half: int | None = None
@@ -359,5 +366,5 @@ class Scored:
 SumsKind = TypeVar("SumsKind", ActivationSums, ForceSums)
 
 
-def _read(kind: type[SumsKind], piece: Mapping[str, Tensor], name: str) -> SumsKind:
+def _read(kind: type[SumsKind], piece: Tensors, name: str) -> SumsKind:
     return kind(**{field.name: piece[f"{name}/{field.name}"] for field in fields(kind)})

@@ -94,7 +94,7 @@ def score_family(
     adjusted = joint.p_adjusted.split([m.shape[1] for m in masked.values()])
     chosen = {site: m[0].isfinite().nonzero()[:, 0] for site, m in masked.items()}
     rows = matched_max_t(
-        [pairs(site, features) for site, features in chosen.items()],
+        (pairs(site, features) for site, features in chosen.items()),
         draws=min(draws, ROW_DRAWS), generator=generator,
     )  # fmt: skip
     scores = {}

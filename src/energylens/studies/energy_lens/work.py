@@ -15,7 +15,7 @@ from energylens.studies.energy_lens.finding import summarise
 from energylens.studies.energy_lens.held import held
 from energylens.studies.energy_lens.material import Material, gather
 from energylens.studies.energy_lens.pages import featured_tables
-from energylens.studies.energy_lens.passes import Pass
+from energylens.studies.energy_lens.passes import Kept, Pass
 from energylens.studies.energy_lens.proof import choose, prove_site
 from energylens.studies.energy_lens.scoring import Scored, pieces_of, score_piece
 from energylens.studies.energy_lens.statistics import Inference, infer, score_half
@@ -34,11 +34,7 @@ def run(
     trained = _pass(material.subject, material, options, store, progress, model=TRAINED)
     _substitute(material, trained, options, store, progress)
     _prove(material, trained, options, store, progress)
-    control = None
-    if options.random_weights:
-        generator = torch.Generator().manual_seed(options.seed + 2)
-        empty = wrap(random_weights_like(material.subject.loaded, generator))
-        control = _pass(empty, material, options, store, progress, model=RANDOM_WEIGHTS)
+    control = _control(material, options, store, progress) if options.random_weights else None
     say("testing every feature against its nulls")
     inference = _infer(options, trained, control)
     tables = measurement_tables(trained, control, inference, store, options)
@@ -46,6 +42,13 @@ def run(
     summary = summarise(material, inference, tables, options)
     store.save("tables", tables=tables)
     return summary
+
+
+def _control(material: Material, options: EnergyLens, store: Store, progress: Progress) -> Pass:
+    """The whole scoring on a model that has learned nothing; it is dropped when this returns."""
+    generator = torch.Generator().manual_seed(options.seed + 2)
+    empty = wrap(random_weights_like(material.subject.loaded, generator))
+    return _pass(empty, material, options, store, progress, model=RANDOM_WEIGHTS)
 
 
 def _pass(
@@ -70,7 +73,7 @@ def _pass(
             found = score_piece(subject, benches, piece, lens=real, keep=real and number % 2 == 1,
                                 budget_mb=options.memory_mb, progress=progress)  # fmt: skip
             store.save(piece.name, tensors={piece.name: found}, scratch=True)
-    scored = Scored(pieces=[store.tensors(piece.name) for piece in pieces])
+    scored = Scored(pieces=[Kept(store=store, name=piece.name) for piece in pieces])
     return Pass(benches=benches, pieces=pieces, scored=scored)
 
 

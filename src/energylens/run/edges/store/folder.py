@@ -95,6 +95,13 @@ class Folder:
 
         return load_file(self._finished("tensors", name))
 
+    def tensor(self, name: str, key: str) -> "Tensor":
+        """One tensor of a file, on the CPU, without reading the others."""
+        from safetensors import safe_open
+
+        with safe_open(self._finished("tensors", name), framework="pt") as file:
+            return file.get_tensor(key)
+
     def table(self, name: str) -> "pa.Table":
         """A table, whole."""
         import pyarrow.parquet as pq
