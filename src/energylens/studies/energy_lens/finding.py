@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from energylens.results.format import count, interval, number, percent
 from energylens.results.record import Control, Estimate, Summary
@@ -139,11 +140,18 @@ def _share(sites: Mapping[str, SiteScores]) -> tuple[float, float, float, int]:
 
 
 def _largest(inference: Inference, energy: str, documents: int) -> Estimate:
-    """Largest |EFAS| over all sites, beside the largest under permuted decoders."""
+    """Largest |EFAS| of the discoveries (of all features where there is none), beside the largest
+    under permuted decoders."""
     sites = inference.energies[energy]
-    best = max(sites, key=lambda site: float(sites[site].efas.abs().nan_to_num(-1).max()))
+    found = any(bool(scores.beyond.any()) for scores in sites.values())
+
+    def sizes(scores: SiteScores) -> Tensor:
+        chosen = scores.beyond if found else scores.scored
+        return torch.where(chosen, scores.efas.abs(), -1.0)
+
+    best = max(sites, key=lambda site: float(sizes(sites[site]).max()))
     scores = sites[best]
-    f = int(scores.efas.abs().nan_to_num(-1).argmax())
+    f = int(sizes(scores).argmax())
     sign = 1 if float(scores.efas[f]) > 0 else -1
     ends = sorted((sign * float(scores.low[f]), sign * float(scores.high[f])))
     null = [float(s.efas.abs().nan_to_num(0).max())
@@ -153,7 +161,7 @@ def _largest(inference: Inference, energy: str, documents: int) -> Estimate:
         abs(float(scores.efas[f])), "correlation", low=ends[0], high=ends[1],
         null_mean=float(spread.mean()), null_sd=float(spread.std()) if len(null) > 1 else math.nan,
         p=float(scores.p_max_t[f]), n=documents, n_unit="documents",
-        label="Largest |EFAS|", note=f"{best}, feature {f}; null: largest of permuted decoders",
+        label="Largest |EFAS|" + (" beyond chance" if found else ""), note=f"{best}, feature {f}; null: largest of permuted decoders",
     )  # fmt: skip
 
 
@@ -225,13 +233,14 @@ def _finding(figures: dict[str, Estimate]) -> str:
     real = figures["features_beyond_chance.downstream"]
     best = figures["efas_max.downstream"]
     random = figures.get("features_beyond_chance.random_weights")
-    verb = "follow" if real.value else "follows"
+    verb = "follow" if real.value > 1 else "follows"
     text = f"{f'{real.value:,}' if real.value else 'None'} of {_of(real)} features {verb}"
     text += " the energy beyond chance"
     if random is not None:
         text += f"; in a random-weight model, {random.value:,} of {_of(random)}"
     if real.value:
-        return f"{text}. The largest |EFAS| is {interval(best.value, best.low, best.high)}."
+        size = interval(best.value, best.low, best.high)
+        return f"{text}. The largest |EFAS| among them is {size}."
     return f"{text}."
 
 
