@@ -161,7 +161,8 @@ def _largest(inference: Inference, energy: str, documents: int) -> Estimate:
         abs(float(scores.efas[f])), "correlation", low=ends[0], high=ends[1],
         null_mean=float(spread.mean()), null_sd=float(spread.std()) if len(null) > 1 else math.nan,
         p=float(scores.p_max_t[f]), n=documents, n_unit="documents",
-        label="Largest |EFAS|" + (" beyond chance" if found else ""), note=f"{best}, feature {f}; null: largest of permuted decoders",
+        label="Largest |EFAS|" + (" beyond chance" if found else ""),
+        note=f"{best}, feature {f}; null: largest of permuted decoders",
     )  # fmt: skip
 
 
