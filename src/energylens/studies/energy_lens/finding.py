@@ -105,7 +105,7 @@ def _discoveries(sites: list[SiteScores], documents: int, *, label: str) -> Esti
         found, f"of {scored:,} scored features", low=float(bounds.low), high=float(bounds.high),
         null_mean=LEVEL, null_sd=math.sqrt(LEVEL), n=documents, n_unit="documents",
         undefined=total - scored, label=label,
-        note="null: max-T at .05 over all sites, signs flipped by document",
+        note="nulls, max-T at .05 over all sites: signs flipped by document; rows permuted",
     )  # fmt: skip
 
 
