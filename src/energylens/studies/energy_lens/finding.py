@@ -61,20 +61,20 @@ def _figures(
     for energy in (HEADLINE, *LENS):
         sites = inference.energies[energy]
         figures[f"features_beyond_chance.{energy}"] = _discoveries(
-            list(sites.values()), documents, label=f"Features beyond chance, {energy}"
+            list(sites.values()), label=f"Features beyond chance, {energy}"
         )
         for site, scores in sites.items():
             layer = site.split(".")[1] + ("_pre" if site.endswith("resid_pre") else "")
             figures[f"features_beyond_chance.{energy}.layer_{layer}"] = _discoveries(
-                [scores], documents, label=f"Features beyond chance at {site}, {energy}"
+                [scores], label=f"Features beyond chance at {site}, {energy}"
             )
-        figures[f"efas_max.{energy}"] = _largest(inference, energy, documents)
-    figures["replicated_share.downstream"] = _replication(inference, documents)
+        figures[f"efas_max.{energy}"] = _largest(inference, energy)
+    figures["replicated_share.downstream"] = _replication(inference)
     figures |= _calibration(rows["calibration_pooled"][0])
     for control, sites in inference.controls.items():
         slug = {RANDOM_WEIGHTS: "random_weights"}.get(control, control.replace(" ", "_"))
         figures[f"features_beyond_chance.{slug}"] = _discoveries(
-            list(sites.values()), documents, label=f"Features beyond chance, {control}"
+            list(sites.values()), label=f"Features beyond chance, {control}"
         )
         figures[f"features_covarying.{slug}"] = _covarying(sites, documents, control)
         figures[f"rate_at_05.{slug}"] = _rate(sites, inference, control)
@@ -95,7 +95,7 @@ def _figures(
     return figures
 
 
-def _discoveries(sites: list[SiteScores], documents: int, *, label: str) -> Estimate:
+def _discoveries(sites: list[SiteScores], *, label: str) -> Estimate:
     """Features with family-wise p at most .05; under the null a family has any one time in 20."""
     found = sum(int(scores.beyond.sum()) for scores in sites)
     scored = sum(int(scores.scored.sum()) for scores in sites)
@@ -103,7 +103,7 @@ def _discoveries(sites: list[SiteScores], documents: int, *, label: str) -> Esti
     bounds = poisson_interval(torch.tensor(found))
     return Estimate(
         found, f"of {scored:,} scored features", low=float(bounds.low), high=float(bounds.high),
-        null_mean=LEVEL, null_sd=math.sqrt(LEVEL), n=documents, n_unit="documents",
+        null_mean=LEVEL, null_sd=math.sqrt(LEVEL), n=sites[0].documents, n_unit="documents",
         undefined=total - scored, label=label,
         note="nulls, max-T at .05 over all sites: signs flipped by document; rows permuted",
     )  # fmt: skip
@@ -139,7 +139,7 @@ def _share(sites: Mapping[str, SiteScores]) -> tuple[float, float, float, int]:
     return float(rate.estimate), float(rate.low), float(rate.high), len(p)
 
 
-def _largest(inference: Inference, energy: str, documents: int) -> Estimate:
+def _largest(inference: Inference, energy: str) -> Estimate:
     """Largest |EFAS| of the discoveries (of all features where there is none), beside the largest
     under permuted decoders."""
     sites = inference.energies[energy]
@@ -160,13 +160,13 @@ def _largest(inference: Inference, energy: str, documents: int) -> Estimate:
     return Estimate(
         abs(float(scores.efas[f])), "correlation", low=ends[0], high=ends[1],
         null_mean=float(spread.mean()), null_sd=float(spread.std()) if len(null) > 1 else math.nan,
-        p=float(scores.p_max_t[f]), n=documents, n_unit="documents",
+        p=float(scores.p_max_t[f]), n=scores.documents, n_unit="documents",
         label="Largest |EFAS|" + (" beyond chance" if found else ""),
         note=f"{best}, feature {f}; null: largest of permuted decoders",
     )  # fmt: skip
 
 
-def _replication(inference: Inference, documents: int) -> Estimate:
+def _replication(inference: Inference) -> Estimate:
     """Discoveries that each half of the documents finds by itself; chance agrees in 1 of 800."""
     found = again = 0
     for site, scores in inference.headline.items():
@@ -279,7 +279,8 @@ def _limits(
         f"The energy counts losses inside windows of {options.context} tokens; what a feature does"
         " beyond the window is not seen.",
         "The raw lens energies (surprisal, free energy) are badly calibrated before the last"
-        " layers; the finding rests on the downstream energy.",
+        " layers, and are scored on half of the documents; the finding rests on the downstream"
+        " energy.",
     ]
     if "Q4" in material.subject.loaded.source or "smollm2" in material.subject.loaded.source:
         limits.append(

@@ -338,6 +338,11 @@ class Scored:
                            for p in chosen])  # fmt: skip
         return activation, join([_read(ForceSums, p, name) for p in chosen])
 
+    @property
+    def half_b(self) -> "Scored":
+        """The half of the documents that is shown, and the only one with lens energies."""
+        return Scored(pieces=self.pieces[1::2])
+
     def all(self, name: str) -> Tensor:
         return torch.cat([piece[name] for piece in self.pieces])
 

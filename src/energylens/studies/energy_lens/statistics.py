@@ -41,6 +41,7 @@ class SiteScores:
             document, over all scored features of all sites of the family.
         p_rows: Family-wise p that the own decoder row does better than other features' rows.
         scored: Features with enough evidence; the rest are undefined (nan).
+        documents: Documents scored on.
         threshold: |t| that a feature must exceed to be beyond chance.
     """
 
@@ -57,6 +58,7 @@ class SiteScores:
     n_units: Float[Tensor, " feature"]
     scored: Bool[Tensor, " feature"]
     threshold: float
+    documents: int
 
     @property
     def p_max_t(self) -> Float[Tensor, " feature"]:
@@ -133,6 +135,7 @@ def _site_scores(
         q=benjamini_hochberg(p), p_documents=p_documents, p_rows=p_rows,
         attribution=torch.where(scored, found.attribution, torch.nan),
         n_active=found.n_active, n_units=found.n_units, scored=scored, threshold=threshold,
+        documents=len(scores),
     )  # fmt: skip
 
 
@@ -192,11 +195,12 @@ def infer(
     """Score three energies and every control; each family covers all sites at once."""
 
     def family(
-        name: str, kind: str = "dictionary", *, own_code: bool = False
+        name: str, kind: str = "dictionary", *, own_code: bool = False, over: Scored = scored
     ) -> dict[str, SiteScores]:
-        return _family(benches, scored, name, kind, own_code=own_code, draws=draws, seed=seed)
+        return _family(benches, over, name, kind, own_code=own_code, draws=draws, seed=seed)
 
-    energies = {energy: family(energy) for energy in (HEADLINE, *LENS)}
+    energies = {HEADLINE: family(HEADLINE)}
+    energies |= {energy: family(energy, over=scored.half_b) for energy in LENS}
     controls = {
         PERMUTED: family(PERMUTED, "permuted"),
         RANDOM: family(RANDOM, "random", own_code=True),

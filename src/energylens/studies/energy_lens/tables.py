@@ -183,10 +183,11 @@ def dictionary_rows(
 
 def depth_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
     """Mean energy by depth; the downstream energy is the model's loss, the same at every site."""
-    samples = {site: scored.all(f"{site}/features/samples") for site in benches}
+    shown = scored.half_b  # where the lens energies are scored
+    samples = {site: shown.all(f"{site}/features/samples") for site in benches}
     loss = scored.loss_by_unit()
     for site in benches:
-        means = {energy: scored.all(f"{site}/mean/{energy}") / samples[site] for energy in LENS}
+        means = {energy: shown.all(f"{site}/mean/{energy}") / samples[site] for energy in LENS}
         for energy, by_unit in (means | {HEADLINE: loss}).items():
             mean = cluster_mean_interval(by_unit[:, None])
             yield {

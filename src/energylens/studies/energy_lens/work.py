@@ -66,11 +66,12 @@ def _pass(
         model=model, seed=options.seed, budget_mb=options.memory_mb, progress=progress,
     )  # fmt: skip
     pieces = pieces_of(held_out, model=model, size=DOCUMENTS_PER_PIECE)
-    real = model == TRAINED
     for number, piece in enumerate(pieces):
-        # Half B (odd pieces) is where features are shown and intervened on.
+        # Half B (odd pieces) is where features are shown and intervened on. The two lens energies,
+        # which cost as much as all else together, are scored there alone.
+        shown = model == TRAINED and number % 2 == 1
         if not store.done(piece.name):
-            found = score_piece(subject, benches, piece, lens=real, keep=real and number % 2 == 1,
+            found = score_piece(subject, benches, piece, lens=shown, keep=shown,
                                 budget_mb=options.memory_mb, progress=progress)  # fmt: skip
             store.save(piece.name, tensors={piece.name: found}, scratch=True)
     scored = Scored(pieces=[Kept(store=store, name=piece.name) for piece in pieces])
