@@ -5,19 +5,11 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from energylens.features.dictionary import Dictionary
+from energylens.stats.nulls import random_unit_directions
 
 _ROWS = 256
-
-
-def random_directions(
-    count: int, d: int, generator: torch.Generator, *, like: Tensor
-) -> Float[Tensor, "feature d"]:
-    """Unit vectors of uniform direction, on the device and in the type of `like`."""
-    normal = torch.randn(count, d, generator=generator, device=generator.device, dtype=like.dtype)
-    return normalize(normal.to(like.device), dim=1)
 
 
 @torch.no_grad()
@@ -39,8 +31,8 @@ def random_dictionary_like(dictionary: Dictionary, generator: torch.Generator) -
     the encoder is scaled for the best reconstruction. That scale needs no data: which features a
     row picks among uniform directions, and how strongly, does not depend on where it points.
     """
-    W = random_directions(dictionary.width, dictionary.d_in, generator, like=dictionary.W_enc)
-    rows = random_directions(_ROWS, dictionary.d_in, generator, like=dictionary.W_enc)
+    W = random_unit_directions(dictionary.width, dictionary.d_in, generator, like=dictionary.W_enc)
+    rows = random_unit_directions(_ROWS, dictionary.d_in, generator, like=dictionary.W_enc)
     blank = replace(
         dictionary, W_enc=W, W_dec=W, b_enc=torch.zeros_like(dictionary.b_enc), metadata={}
     )

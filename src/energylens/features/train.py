@@ -13,9 +13,10 @@ from torch.nn.functional import normalize
 from energylens.core.errors import BadInput, EnergylensError, InsufficientData
 from energylens.core.ports import Progress, silence
 from energylens.features.architecture import ARCHITECTURES, Step
-from energylens.features.chance import fit_encoder, random_directions
+from energylens.features.chance import fit_encoder
 from energylens.features.dictionary import Dictionary
 from energylens.features.revival import count_silence, revive
+from energylens.stats.nulls import random_unit_directions
 
 BETAS = (0.5, 0.99)
 """Adam's decay rates. Little momentum: with the usual .9 the same run ends .004 of FVU higher and
@@ -231,7 +232,7 @@ def _initial(
     """
     picked = _endless(len(rows), options.width, generator)
     near = normalize(frame.enter(rows[next(picked).to(rows.device)]), dim=1)
-    chance = random_directions(options.width, rows.shape[1], generator, like=rows)
+    chance = random_unit_directions(options.width, rows.shape[1], generator, like=rows)
     directions = normalize(near + chance, dim=1)
     dictionary = Dictionary(
         architecture=options.architecture, k=options.k, W_enc=directions, W_dec=directions,
