@@ -21,7 +21,7 @@ DONE := $(VENV)/.done
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench docs lock clean
+.PHONY: help demo test test-slow test-gpu check bench docs lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ test: $(DONE)/dev $(DONE)/smollm2 ## set up and run the tests
 
 test-slow: $(DONE)/dev $(DONE)/smollm2 ## the tests that take minutes
 	@$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+test-gpu: $(DONE)/dev $(DONE)/smollm2 ## the tests that need a CUDA device
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
 check: $(DONE)/dev ## lint, format, types, import contracts
 	@$(BIN)/ruff check .

@@ -4,7 +4,7 @@ Each function is a thin wiring of the rooms; the study `energy-lens` does the sa
 sites at once, with every control, and keeps what it did.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,18 +22,13 @@ from energylens.features.train import TrainOptions
 from energylens.sources.text import load_text
 from energylens.sources.windows import TokenWindows, tokenise
 from energylens.stats.robust import cluster_mean_interval
+from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.dictionaries import bench_of, train_bench
 from energylens.studies.energy_lens.held import held
 from energylens.studies.energy_lens.passes import Pass
-from energylens.studies.energy_lens.scoring import (
-    HEADLINE,
-    PERMUTED,
-    Bench,
-    Scored,
-    pieces_of,
-    score_piece,
-)
+from energylens.studies.energy_lens.scoring import Scored, pieces_of, score_piece
 from energylens.studies.energy_lens.statistics import SiteScores, score_site
+from energylens.studies.energy_lens.tally import HEADLINE, PERMUTED
 
 
 def read_windows(
@@ -105,10 +100,9 @@ def train(
     d_model = rows.shape[1]
     options = options or TrainOptions(width=min(4096, 8 * d_model), k=max(1, min(32, d_model // 8)))
     generator = torch.Generator().manual_seed(seed)
-    bench = bench_of(*train_bench(rows, options, generator))
-    named = {"hook_name": saelens.hook_name(site), "model_name": subject.loaded.name}
-    dictionary = replace(bench.dictionary, metadata=named)
-    return Trained(site=site, bench=replace(bench, dictionary=dictionary))
+    metadata = {"hook_name": site, "model_name": subject.loaded.name}
+    trained = train_bench(rows, options, generator, metadata=metadata)
+    return Trained(site=site, bench=bench_of(trained, device=subject.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +200,7 @@ def ablate(subject: Subject, aligned: Aligned, feature: int, *, windows: int = 1
         BadInput: If it is active in fewer than two of the windows kept for this.
     """
     site, dictionary = aligned.trained.site, aligned.trained.bench.dictionary
-    here = held(aligned.measured.scored, aligned.measured.pieces, site)
+    here = held(aligned.measured.scored, aligned.measured.pieces, site, device=subject.device)
     activation = here.activation(feature)
     active = (activation > 0).any(1).nonzero()[:, 0][:windows]
     if len(active) < 2:

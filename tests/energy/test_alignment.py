@@ -51,6 +51,19 @@ def dense(case):
     return activation.numpy(), gradient, directions, unit
 
 
+def test_a_code_without_sparsity_sums_to_the_same():
+    indices, values, gradient, directions, unit = sparse_case(3)
+    matrix = torch.zeros(N, M, dtype=torch.float64).scatter(1, indices, values)
+    a = ActivationSums.zeros(width=M, n_units=UNITS)
+    f = ForceSums.zeros(width=M, d_model=D, n_units=UNITS)
+    a.add_dense_(matrix, unit)
+    f.add_dense_(matrix, gradient, -(gradient @ directions.T), unit)
+    dense, sparse = energy_feature_alignment(a, f, directions), streamed(sparse_case(3))
+    for name in ("efas", "scores", "scale", "attribution", "n_active", "n_units"):
+        assert_close(getattr(dense, name), getattr(sparse, name), atol=1e-5)
+    assert_close(f.cross, matrix.T @ gradient, rtol=1e-5, atol=1e-5)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 3]), st.sampled_from([7, 64, 300]))
 def test_streaming_equals_the_naive_computation(seed, pieces, batch):

@@ -5,7 +5,7 @@ from energylens.activations.batch import Batch
 from energylens.energy.energies.downstream import downstream_energy, downstream_gradients
 from energylens.energy.energies.free_energy import free_energy
 from energylens.energy.energies.surprisal import surprisal
-from energylens.energy.lens_gradients import lens_energies
+from energylens.energy.lens_gradients import lens_energies, lens_values
 from tests.activations.models import SHAPES, subject, tokens
 from tests.common.compare import assert_close
 
@@ -41,6 +41,20 @@ def test_lens_gradients_equal_autograd_in_blocks(monkeypatch):
     fused = lens_energies(states.detach(), targets, found.final_norm, found.unembed)
     (expected,) = torch.autograd.grad(surprisal(states, targets, found.lens).sum(), states)
     assert_close(fused.surprisal_gradient, expected, atol=1e-12)
+
+
+def test_lens_values_are_those_of_the_gradients(monkeypatch):
+    import energylens.energy.lens_gradients as module
+
+    monkeypatch.setattr(module, "ROW_BLOCK", 4)
+    found, targets = subject(), tokens(10)
+    states = torch.randn(10, 32, dtype=torch.float64)
+    fused = lens_energies(states, targets, found.final_norm, found.unembed)
+    alone = lens_values(states, targets, found.final_norm, found.unembed)
+    assert_close(alone[0], fused.surprisal, rtol=1e-12)
+    assert_close(alone[1], fused.free_energy, rtol=1e-12)
+    nothing = lens_values(states[:0], targets[:0], found.final_norm, found.unembed)
+    assert [len(part) for part in nothing] == [0, 0]
 
 
 @pytest.mark.parametrize("family", SHAPES)

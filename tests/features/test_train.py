@@ -6,7 +6,8 @@ from energylens.features import train as training
 from energylens.features.architecture import ARCHITECTURES
 from energylens.features.chance import random_dictionary_like
 from energylens.features.evaluate import fvu
-from energylens.features.train import TrainOptions, massive_rows, train, train_many
+from energylens.features.ordinary import Ordinary
+from energylens.features.train import TrainOptions, train, train_many
 from tests.common.compare import assert_close
 from tests.features.planted import planted_rows, random_weights, topk_dictionary
 
@@ -92,7 +93,8 @@ def test_dead_latents_revive_only_with_the_auxiliary_loss(rows, monkeypatch):
 
 def test_massive_rows_are_left_out_and_counted(rows):
     spoilt = torch.cat([rows, rows[:3] + 3000.0])
-    assert massive_rows(spoilt).nonzero().flatten().tolist() == [1500, 1501, 1502]
+    massive = ~Ordinary.of(spoilt).holds(spoilt)
+    assert massive.nonzero().flatten().tolist() == [1500, 1501, 1502]
     dictionary, record = train(spoilt, SMALL, _seeded())
     assert (record.rows, record.massive_rows) == (1500, 3)
     assert_close(dictionary.W_dec, train(rows, SMALL, _seeded())[0].W_dec)

@@ -36,6 +36,13 @@ def test_a_special_direction_is_found_and_no_other():
     assert_close(found.p[7], 1 / 60)
 
 
+def test_many_special_directions_do_not_hide_each_other():
+    pairs = torch.randn(80, 80, generator=generator(8))
+    pairs[range(16), range(16)] += 12.0
+    found = matched_max_t([pairs], draws=499, generator=generator())[0]
+    assert (found.p_adjusted <= 0.05).nonzero()[:, 0].tolist() == list(range(16))
+
+
 def test_a_feature_that_covaries_with_everything_is_not_special():
     pairs = noise(4)
     pairs[5] *= 1000

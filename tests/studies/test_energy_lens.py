@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from energylens.core.errors import BadInput, InsufficientData, UnknownName
+from energylens.features.formats import saelens
 from energylens.run.execute import execute
 from energylens.studies.energy_lens import EnergyLens
 from tests.common.compare import assert_close
@@ -82,6 +83,25 @@ def test_contexts_show_the_feature_where_it_peaks(finished):
         assert len(row["tokens"]) == len(row["activation"]) == len(row["force"])
         if row["group"] == "top":
             assert row["activation"][row["peak"]] == max(row["activation"])
+
+
+def test_dictionaries_are_left_in_the_format_of_saelens(finished):
+    for site in SMALL["sites"]:
+        dictionary = saelens.load(finished / "dictionaries" / site)
+        assert (dictionary.width, dictionary.k) == (96, 6)
+        assert dictionary.metadata == {"hook_name": site, "model_name": "tiny"}
+    assert {path.name for path in (finished / "dictionaries").iterdir()} == set(SMALL["sites"])
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_what_the_cpu_finds(finished, tmp_path):
+    out = tmp_path / "gpu"
+    execute("energy-lens", EnergyLens(**{**SMALL, "device": "cuda"}), out)
+    for here, there in zip(rows(out, "dictionaries"), rows(finished, "dictionaries"), strict=True):
+        assert_close(here["fvu"], there["fvu"], rtol=0.1)
+        assert_close(here["fvu_null"], there["fvu_null"], rtol=0.1)
+    for here, there in zip(rows(out, "depth"), rows(finished, "depth"), strict=True):
+        assert_close(here["mean"], there["mean"], rtol=1e-3)
 
 
 def test_scratch_is_gone_and_nothing_is_pickled(finished):

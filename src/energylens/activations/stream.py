@@ -20,15 +20,15 @@ def rows_per_batch(
     """How many sequences fit a forward pass (with `grad`, a backward one) in `budget_mb`.
 
     Counted a token: logits and what the loss keeps of them, captured sites, and with gradients
-    some forty residual-stream-sized tensors that a block keeps for its backward pass (measured on
-    llama shapes: hidden activations of the MLP dominate).
+    some eighteen residual-stream-sized tensors that a block keeps for its backward pass (measured
+    on llama shapes, sixteen: hidden activations of the MLP dominate).
 
     Raises:
         NoRoom: If not even one sequence fits; names the budget that would do.
     """
     loaded = subject.loaded
     d_model, vocab = loaded.d_model or 1, loaded.vocab_size or 1
-    kept = n_sites + (40 * loaded.n_layers if grad else 12)
+    kept = n_sites + (18 * loaded.n_layers if grad else 12)
     per_token = 4 * (vocab * (3 if grad else 1) + d_model * kept)
     fits = int(budget_mb * MEGABYTE // (per_token * context))
     if fits < 1:
@@ -41,7 +41,11 @@ def rows_per_batch(
 
 
 def batches(
-    ids: Int[Tensor, "window pos"], document: Int[Tensor, " window"], size: int, *, device: str
+    ids: Int[Tensor, "window pos"],
+    document: Int[Tensor, " window"],
+    size: int,
+    *,
+    device: torch.device | str,
 ) -> Iterator[Batch]:
     """Windows in order, `size` at a time, on a device."""
     for first in range(0, len(ids), size):
@@ -79,9 +83,8 @@ def collect_rows(
     size = rows_per_batch(subject, context, len(sites), budget_mb=budget_mb - rows_mb)
     kept: dict[str, Tensor] = {}
     filled = 0
-    device = str(next(subject.module.parameters()).device)
     with progress.task(label, len(ids) * context, "tokens") as advance:
-        for batch in batches(ids, document, min(size, 8), device=device):
+        for batch in batches(ids, document, min(size, 8), device=subject.device):
             with subject.capture(*sites, stop=True) as seen:
                 subject.run(batch)
             scored = batch.scored

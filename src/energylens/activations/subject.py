@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -36,6 +37,11 @@ class Subject:
     @property
     def module(self) -> nn.Module:
         return self.loaded.module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.module.parameters()).device
 
     @property
     def n_layers(self) -> int:
@@ -71,7 +77,7 @@ class Subject:
         """Certified sites that a wildcard such as `blocks.*.resid_post` names, in model order."""
         return expand(pattern, list(self.sites)) if "*" in pattern else [canonical(pattern)]
 
-    def forward(self, batch: Batch) -> Float[Tensor, "batch *output"]:
+    def forward(self, batch: Batch) -> Float[Tensor, " batch *output"]:
         """Run the model and return its logits (for other modules: its first output)."""
         if self.loaded.family is None:
             output = self.module(batch.ids)
@@ -123,7 +129,7 @@ class Subject:
         with ports_edited(self.module, [(self.port(site), fn) for site, fn in edits.items()]):
             yield
 
-    def run(self, batch: Batch) -> Float[Tensor, "batch *output"] | None:
+    def run(self, batch: Batch) -> Float[Tensor, " batch *output"] | None:
         """`forward`, or None where a capture with `stop` ended the pass early."""
         try:
             return self.forward(batch)

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
     from torch import Tensor
 
@@ -47,6 +49,7 @@ class Store(Protocol):
         tensors: Mapping[str, Mapping[str, "Tensor"]] | None = None,
         tables: Mapping[str, "pa.Table"] | None = None,
         records: Mapping[str, Any] | None = None,
+        files: "Mapping[str, Callable[[Path], object]] | None" = None,
         scratch: bool = False,
     ) -> None:
         """Write files (each atomically), then mark the part as finished."""
@@ -61,6 +64,14 @@ class Store(Protocol):
     def table(self, name: str) -> "pa.Table": ...
 
     def record(self, name: str) -> Any: ...
+
+    def folder(self, name: str) -> "Path":
+        """Where the finished files whose paths begin with `name/` can be read."""
+        ...
+
+    def require_room(self, num_bytes: int) -> None:
+        """Stop before long work that could not keep what it finds."""
+        ...
 
 
 @runtime_checkable

@@ -16,9 +16,7 @@ from torch import Tensor
 
 from energylens.core.ports import Collective, solo
 from energylens.core.registry import measure
-
-# Rows whose decoder rows are gathered at one time: 128 × 32 active × 576 × 4 bytes = 9 MB.
-ROW_BLOCK = 128
+from energylens.core.sparse import by_feature, sampled_products, transposed_product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +55,16 @@ class ActivationSums:
         self.total.view(-1).index_add_(0, cell, wide)
         self.active.view(-1).index_add_(0, cell, (wide > 0).double())
         self.square.index_add_(0, features, wide.square())
+
+    def add_dense_(
+        self, values: Float[Tensor, "sample feature"], unit: Int[Tensor, " sample"]
+    ) -> None:
+        """As `add_` for a code without sparsity: every feature's value on every sample."""
+        wide = values.double()
+        self.samples.index_add_(0, unit, torch.ones_like(unit, dtype=torch.float64))
+        self.total.index_add_(0, unit, wide)
+        self.active.index_add_(0, unit, (values > 0).double())
+        self.square.add_(wide.square().sum(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,25 +108,21 @@ class ForceSums:
         self.product.view(-1).index_add_(0, cell, product)
         self.gradient.index_add_(0, unit, gradient.double())
         self.gram.add_(gradient.T @ gradient)
-        self.cross.add_(_cross(indices, values, gradient, width=len(self.cross)))
+        entries = by_feature(indices, len(self.cross))
+        self.cross.add_(transposed_product(entries, values.to(gradient.dtype), gradient))
 
-
-def _cross(
-    indices: Int[Tensor, "sample active"],
-    values: Float[Tensor, "sample active"],
-    gradient: Float[Tensor, "sample d_model"],
-    *,
-    width: int,
-) -> Float[Tensor, "feature d_model"]:
-    """Aᵀ G for a sparse A: entries sorted by feature, then one weighted sum of rows a feature."""
-    order = indices.flatten().argsort(stable=True)
-    starts = torch.searchsorted(
-        indices.flatten()[order], torch.arange(width, device=indices.device)
-    )
-    return torch.nn.functional.embedding_bag(
-        order // indices.shape[1], gradient, starts,
-        per_sample_weights=values.flatten()[order].to(gradient.dtype), mode="sum",
-    )  # fmt: skip
+    def add_dense_(
+        self,
+        values: Float[Tensor, "sample feature"],
+        gradient: Float[Tensor, "sample d_model"],
+        force: Float[Tensor, "sample feature"],
+        unit: Int[Tensor, " sample"],
+    ) -> None:
+        """As `add_` for a code without sparsity; `force` is −gradient · directionsᵀ."""
+        self.product.index_add_(0, unit, values.double() * force.double())
+        self.gradient.index_add_(0, unit, gradient.double())
+        self.gram.add_(gradient.T @ gradient)
+        self.cross.add_(values.T @ gradient)
 
 
 Sums = TypeVar("Sums", ActivationSums, ForceSums)
@@ -163,11 +167,7 @@ def active_forces(
     directions: Float[Tensor, "feature d_model"],
 ) -> Float[Tensor, "sample active"]:
     """F = −⟨∇E, d_f⟩ for the features active on each sample, in energy per unit of activation."""
-    force = gradient.new_empty(indices.shape)
-    for first in range(0, len(indices), ROW_BLOCK):
-        rows = slice(first, first + ROW_BLOCK)
-        torch.matmul(directions[indices[rows]], gradient[rows, :, None], out=force[rows, :, None])
-    return force.neg_()
+    return sampled_products(gradient, indices, directions).neg_()
 
 
 @measure(

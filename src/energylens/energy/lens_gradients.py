@@ -63,3 +63,22 @@ def lens_energies(
         surprisal=surprisal, free_energy=free_energy,
         surprisal_gradient=by_surprisal, free_energy_gradient=by_free,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def lens_values(
+    states: Float[Tensor, "sample d_model"],
+    next_ids: Int[Tensor, " sample"],
+    norm: nn.Module,
+    unembed: nn.Module,
+) -> tuple[Float[Tensor, " sample"], Float[Tensor, " sample"]]:
+    """Surprisal and free energy of each state from one vocabulary product, without gradients."""
+    parts = []
+    for state, target in zip(states.split(ROW_BLOCK), next_ids.split(ROW_BLOCK), strict=True):
+        logits = unembed(norm(state))
+        log_z = torch.logsumexp(logits, -1)
+        parts.append((log_z - logits.gather(-1, target[:, None])[:, 0], -log_z))
+    if not parts:
+        return states.new_empty(0), states.new_empty(0)
+    surprisal, free_energy = zip(*parts, strict=True)
+    return torch.cat(surprisal), torch.cat(free_energy)

@@ -22,9 +22,9 @@ class Step(NamedTuple):
 
     loss: Float[Tensor, ""]
     W_enc: Float[Tensor, "feature d_in"]
-    b_enc: Float[Tensor, "feature"]
+    b_enc: Float[Tensor, " feature"]
     W_dec: Float[Tensor, "feature d_out"]
-    b_dec: Float[Tensor, "d_out"]
+    b_dec: Float[Tensor, " d_out"]
     code: SparseCode
     residual: Float[Tensor, "sample d_out"]
 

@@ -30,7 +30,7 @@ class SparseCode:
         matrix = self.values.new_zeros(len(self.values), self.width)
         return matrix.scatter_add(1, self.indices, self.values)
 
-    def columns(self, features: Int64[Tensor, "chosen"]) -> Float[Tensor, "sample chosen"]:
+    def columns(self, features: Int64[Tensor, " chosen"]) -> Float[Tensor, "sample chosen"]:
         """Activations of a few distinct features on every row, in the order asked for."""
         place = torch.full((self.width,), -1, device=features.device)
         place[features] = torch.arange(len(features), device=features.device)
@@ -38,6 +38,6 @@ class SparseCode:
         matrix = self.values.new_zeros(len(self.values), len(features))
         return matrix.scatter_add(1, where.clamp(min=0), self.values * (where >= 0))
 
-    def column_counts(self) -> Int64[Tensor, "feature"]:
+    def column_counts(self) -> Int64[Tensor, " feature"]:
         """On how many rows each feature is active (its value is not 0)."""
         return torch.bincount(self.indices[self.values != 0], minlength=self.width)

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.errors import BadInput
+from energylens.core.sparse import combine
 from energylens.features.architecture import ARCHITECTURES
 from energylens.features.code import SparseCode
-from energylens.features.kernels import combine
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,9 +35,9 @@ class Dictionary:
     architecture: str
     k: int
     W_enc: Float[Tensor, "feature d_in"]
-    b_enc: Float[Tensor, "feature"]
+    b_enc: Float[Tensor, " feature"]
     W_dec: Float[Tensor, "feature d_out"]
-    b_dec: Float[Tensor, "d_out"]
+    b_dec: Float[Tensor, " d_out"]
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,7 +82,7 @@ class Dictionary:
         return self.decode(self.encode(rows))
 
     def pre_activations(
-        self, rows: Float[Tensor, "sample d"], features: Int64[Tensor, "chosen"]
+        self, rows: Float[Tensor, "sample d"], features: Int64[Tensor, " chosen"]
     ) -> Float[Tensor, "sample chosen"]:
         """W_enc (x − b_dec) + b_enc of a few features, before any selection."""
         self._check(rows)

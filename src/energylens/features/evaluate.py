@@ -55,7 +55,7 @@ def l0(code: SparseCode) -> Float64[Tensor, ""]:
     unchanged_by=("sample order", "feature order", "positive scale of activations"),
     formula="dead = #{f : a_f = 0 on every row} / width",
 )
-def dead_share(counts: Int64[Tensor, "feature"]) -> Float64[Tensor, ""]:
+def dead_share(counts: Int64[Tensor, " feature"]) -> Float64[Tensor, ""]:
     """Share of the features that were active on no row.
 
     Args:
@@ -109,11 +109,11 @@ class Reconstruction:
     fvu: float
     l0: float
     dead_share: float
-    density: Float64[Tensor, "feature"]
+    density: Float64[Tensor, " feature"]
     """Share of the rows on which each feature is active."""
-    residual: Float64[Tensor, "unit"]
-    total: Float64[Tensor, "unit"]
-    samples: Int64[Tensor, "unit"]
+    residual: Float64[Tensor, " unit"]
+    total: Float64[Tensor, " unit"]
+    samples: Int64[Tensor, " unit"]
 
 
 class ReconstructionStats:
@@ -137,7 +137,7 @@ class ReconstructionStats:
         rows: Float[Tensor, "sample d_out"],
         code: SparseCode,
         reconstruction: Float[Tensor, "sample d_out"],
-        unit: Int64[Tensor, "sample"] | None = None,
+        unit: Int64[Tensor, " sample"] | None = None,
     ) -> None:
         """Add a batch; `unit` numbers the unit of each row from 0, all 0 unless given.
 

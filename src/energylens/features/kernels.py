@@ -1,15 +1,12 @@
-"""The products that make a training step cost little more than its encoder product.
+"""Selection of the k largest pre-activations, at little more than the encoder product's price.
 
 With n rows, width m and k active features, selection reads the n × m pre-activations once, block
-by block; everything after it touches n × k entries. Plain torch operations on any device.
+by block; everything after it touches n × k entries (`core.sparse`). Plain torch operations.
 """
-
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
 BLOCK = 512
 """Rows whose pre-activations exist at one time."""
@@ -73,63 +70,10 @@ def _members(group: Tensor, members: int, stride: int) -> Tensor:
 def encode_top_k(
     centered: Float[Tensor, "sample d_in"],
     W_enc: Float[Tensor, "feature d_in"],
-    b_enc: Float[Tensor, "feature"],
+    b_enc: Float[Tensor, " feature"],
     k: int,
 ) -> tuple[Float[Tensor, "sample active"], Int64[Tensor, "sample active"]]:
     """The k largest of W_enc x + b_enc on each row, negative ones set to 0, in blocks of rows."""
     parts = [top_k(torch.addmm(b_enc, block, W_enc.T), k) for block in centered.split(BLOCK)]
     values = torch.cat([part[0] for part in parts])
     return values.relu(), torch.cat([part[1] for part in parts])
-
-
-def combine(
-    indices: Int64[Tensor, "sample active"],
-    values: Float[Tensor, "sample active"],
-    W: Float[Tensor, "feature d_out"],
-) -> Float[Tensor, "sample d_out"]:
-    """Σ_j values[i, j] · W[indices[i, j]]: the sparse decode."""
-    return embedding_bag(indices, W, per_sample_weights=values, mode="sum")
-
-
-def sampled_products(
-    rows: Float[Tensor, "sample d_out"],
-    indices: Int64[Tensor, "sample active"],
-    W: Float[Tensor, "feature d_out"],
-) -> Float[Tensor, "sample active"]:
-    """rows[i] · W[indices[i, j]], as the derivative of `combine` by its values.
-
-    (`torch.sparse.sampled_addmm` is as fast on a CPU but warns that it is in beta, and is absent
-    on some devices; gathering the rows of W costs ten times as much.)
-    """
-    with torch.enable_grad():
-        values = rows.new_zeros(indices.shape, requires_grad=True)
-        combined = combine(indices, values, W.detach())
-    return torch.autograd.grad(combined, values, rows)[0]
-
-
-class ByFeature(NamedTuple):
-    """The entries of a code sorted by feature."""
-
-    row: Int64[Tensor, "entry"]
-    order: Int64[Tensor, "entry"]
-    start: Int64[Tensor, "feature"]
-
-
-def by_feature(indices: Int64[Tensor, "sample active"], width: int) -> ByFeature:
-    """Sort the entries of a code by feature once, for the gradients of both weights."""
-    flat = indices.flatten().to(torch.int32)  # half the passes of a radix sort on int64
-    ordered, order = flat.sort(stable=True)
-    features = torch.arange(width, dtype=torch.int32, device=flat.device)
-    return ByFeature(order // indices.shape[1], order, torch.searchsorted(ordered, features))
-
-
-def weight_gradient(
-    entries: ByFeature,
-    weights: Float[Tensor, "sample active"],
-    rows: Float[Tensor, "sample d"],
-) -> Float[Tensor, "feature d"]:
-    """Σ over the entries of each feature of weight · row: codeᵀ rows, without the dense code."""
-    return embedding_bag(
-        entries.row, rows, entries.start,
-        per_sample_weights=weights.flatten()[entries.order], mode="sum",
-    )  # fmt: skip

@@ -16,7 +16,7 @@ SHARE_OF_ROWS = 4
 """One row in four carries the auxiliary loss: unbiased in shuffled batches, a quarter the cost."""
 
 
-def count_silence(since_fired: Int64[Tensor, "feature"], code: SparseCode) -> None:
+def count_silence(since_fired: Int64[Tensor, " feature"], code: SparseCode) -> None:
     """Update, in place, the number of tokens since each latent last fired."""
     since_fired += len(code.indices)
     since_fired[code.indices[code.values > 0]] = 0
@@ -27,7 +27,7 @@ def revive(
     dictionary: Dictionary,
     centered: Float[Tensor, "sample d_in"],
     step: Step,
-    dead: Bool[Tensor, "feature"],
+    dead: Bool[Tensor, " feature"],
     *,
     aux_k: int,
     weight: float,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -15,6 +15,7 @@ from energylens.core.ports import Progress, silence
 from energylens.features.architecture import ARCHITECTURES, Step
 from energylens.features.chance import fit_encoder
 from energylens.features.dictionary import Dictionary
+from energylens.features.ordinary import TIMES, Ordinary
 from energylens.features.revival import count_silence, revive
 from energylens.stats.nulls import random_unit_directions
 
@@ -49,7 +50,7 @@ class TrainOptions:
     """Weight of the auxiliary loss."""
     dead_after_tokens: int = 20_000
     """Rows without firing after which a latent counts as dead."""
-    massive: float = 10.0
+    massive: float = TIMES
     """Rows farther from the centre than this many medians are left out (massive activations)."""
 
     def __post_init__(self) -> None:
@@ -99,22 +100,6 @@ class TrainRecord:
         return len(self.loss)
 
 
-def massive_rows(rows: Float[Tensor, "sample d"], *, times: float = 10.0) -> Bool[Tensor, "sample"]:
-    """Rows farther from the median row than `times` the median distance.
-
-    A handful of tokens carry massive activations (Sun et al. 2024, arXiv 2402.17762): a hundred
-    times the usual norm, hence more variance than everything else together, so that any squared
-    error would measure them alone. Leave them out of training and of evaluation alike.
-
-    Example:
-        >>> rows = torch.tensor([[1.0], [2.0], [3.0], [4.0], [500.0]])
-        >>> massive_rows(rows).tolist()
-        [False, False, False, False, True]
-    """
-    distance = torch.linalg.vector_norm(rows - rows.median(dim=0).values, dim=1)
-    return distance > times * distance.median()
-
-
 def train(
     rows: Float[Tensor, "sample d_in"],
     options: TrainOptions,
@@ -145,8 +130,8 @@ def train(
     """
     started = time.perf_counter()
     _check(rows, options)
-    massive = massive_rows(rows, times=options.massive)
-    kept = rows[~massive] if massive.any() else rows
+    ordinary = Ordinary.of(rows, times=options.massive).holds(rows)
+    kept = rows if bool(ordinary.all()) else rows[ordinary]
     frame = _Frame.of(kept)
     dictionary = _initial(kept, frame, options, generator)
     size = min(options.batch, len(kept))
@@ -160,7 +145,7 @@ def train(
     loss, fvu, dead_share = zip(*trace, strict=True)
     return frame.unfold(dictionary), TrainRecord(
         loss=loss, fvu=fvu, dead_share=dead_share, tokens=steps * size, rows=len(kept),
-        massive_rows=int(massive.sum()), seconds=time.perf_counter() - started,
+        massive_rows=len(rows) - len(kept), seconds=time.perf_counter() - started,
     )  # fmt: skip
 
 
@@ -241,7 +226,7 @@ def _initial(
     return fit_encoder(dictionary, frame.enter(rows[: options.batch]))
 
 
-def _endless(count: int, size: int, generator: torch.Generator) -> Iterator[Int64[Tensor, "size"]]:
+def _endless(count: int, size: int, generator: torch.Generator) -> Iterator[Int64[Tensor, " size"]]:
     """Row numbers, `size` at a time: one permutation after the other, nothing left over."""
     order = torch.empty(count, dtype=torch.int64, device=generator.device)
     start = count

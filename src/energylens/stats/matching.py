@@ -42,7 +42,7 @@ def matched_max_t(
     `pairs[s][f, j]` is a statistic of feature f with direction j; the diagonal is the real pairing.
     Rows and columns are brought to the same spread first, so that neither a feature that covaries
     with everything nor a direction along which everything varies has an advantage. Each draw deals
-    the directions of every site out anew and takes the largest size over all sites: single-step
+    the directions of every site out anew, none to its own feature, and takes the largest size over all sites: single-step
     max-T (Westfall & Young 1993) under the null that rows are exchangeable among features.
 
     Args:
@@ -75,7 +75,7 @@ def matched_max_t(
         mine = size.diagonal()
         rank = (size >= mine[:, None]).double().mean(1)  # the own direction counts itself
         own.append((mine.double().cpu(), rank.cpu()))
-        if len(size):
+        if len(size) > 1:
             for part in maxima.split(DRAWS_AT_ONCE):
                 torch.maximum(part, _largest(size, len(part), generator).cpu(), out=part)
     ranked = maxima.double().sort().values
@@ -91,10 +91,17 @@ def matched_max_t(
 def _largest(
     size: Float[Tensor, "feature feature"], draws: int, generator: torch.Generator
 ) -> Float[Tensor, " draw"]:
-    """Largest entry when each row takes a column of its own, dealt out at random."""
-    keys = torch.rand(draws, len(size), generator=generator, device=generator.device)
-    order = keys.argsort(1).to(size.device)
-    return size[torch.arange(len(size), device=size.device), order].amax(1)
+    """Largest entry when each row takes a column of its own, dealt out at random, never its own.
+
+    The rows stand in a random circle and each takes the next one's column. Were a row allowed to
+    keep its own, a draw would meet a true effect as often as there are true effects among n rows,
+    and a twentieth of true features would be enough to hide them all.
+    """
+    circle = torch.stack([
+        torch.randperm(len(size), generator=generator, device=generator.device)
+        for _ in range(draws)
+    ]).to(size.device)  # fmt: skip
+    return size[circle, circle.roll(1, dims=1)].amax(1)
 
 
 def _levelled(matrix: Float[Tensor, "feature feature"]) -> Float[Tensor, "feature feature"]:

@@ -82,7 +82,7 @@ def draws_needed(hypotheses: int, level: float = LEVEL) -> int:
 
 
 def resampling_p(
-    observed: Float[Tensor, "*shape"], null: Float[Tensor, "draw *shape"]
+    observed: Float[Tensor, "*shape"], null: Float[Tensor, " draw *shape"]
 ) -> Float64[Tensor, "*shape"]:
     """(1 + #{null ≥ observed}) / (1 + draws): one-sided, so pass sizes for a two-sided test.
 

@@ -4,16 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from energylens.core.sparse import by_feature, combine, sampled_products, transposed_product
 from energylens.features.architecture import Step, architecture
 from energylens.features.code import SparseCode
 from energylens.features.dictionary import Dictionary
-from energylens.features.kernels import (
-    by_feature,
-    combine,
-    encode_top_k,
-    sampled_products,
-    weight_gradient,
-)
+from energylens.features.kernels import encode_top_k
 
 
 @architecture("topk")
@@ -48,9 +43,9 @@ class TopK:
         b_enc.index_add_(0, indices.flatten(), by_value.flatten())
         return Step(
             loss=loss,
-            W_enc=weight_gradient(entries, by_value, centered),
+            W_enc=transposed_product(entries, by_value, centered),
             b_enc=b_enc,
-            W_dec=weight_gradient(entries, values, g),
+            W_dec=transposed_product(entries, values, g),
             b_dec=g.sum(0) - b_enc @ dictionary.W_enc,
             code=SparseCode(indices=indices, values=values, width=dictionary.width),
             residual=residual,

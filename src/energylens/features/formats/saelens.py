@@ -7,7 +7,7 @@ turned here and nowhere else. Our own metadata lies under its free-form `metadat
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,19 +99,32 @@ def save(dictionary: Dictionary, folder: Path | str) -> Path:
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise BadInput(f"{folder} exists already: remove it or name another folder")
-    kept, config = tensors(dictionary), _config(dictionary)
+    written = files(dictionary)
     beside = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
     beside.mkdir(parents=True)
     try:
-        save_file(kept, beside / WEIGHTS)
-        (beside / CONFIG).write_text(config, encoding="utf-8")
-        for path in (beside / WEIGHTS, beside / CONFIG, beside):
-            _flush(path)
+        for name, write in written.items():
+            write(beside / name)
+            _flush(beside / name)
+        _flush(beside)
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     _flush(folder.parent)
     return folder
+
+
+def files(dictionary: Dictionary) -> dict[str, Callable[[Path], object]]:
+    """What the folder of a dictionary holds: by file name, the function that writes the file.
+
+    Raises:
+        BadInput: If a value is not finite or not JSON.
+    """
+    kept, config = tensors(dictionary), _config(dictionary)
+    return {
+        WEIGHTS: lambda path: save_file(kept, path),
+        CONFIG: lambda path: path.write_text(config, encoding="utf-8"),
+    }
 
 
 def load(folder: Path | str) -> Dictionary:

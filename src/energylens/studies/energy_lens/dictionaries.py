@@ -1,6 +1,7 @@
 """Dictionaries at every site, from one pass over the training text."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,16 +16,18 @@ from energylens.energy.energies.downstream import next_token_surprisal
 from energylens.features.chance import random_dictionary_like
 from energylens.features.dictionary import Dictionary
 from energylens.features.evaluate import fvu
+from energylens.features.formats import saelens
+from energylens.features.ordinary import Ordinary
 from energylens.features.train import TrainOptions, train
 from energylens.stats.nulls import (
     permute_rows,
     random_unit_directions,
     thresholds_matched_in_rate,
 )
+from energylens.studies.energy_lens.bench import Bench, RandomDirections
 from energylens.studies.energy_lens.held import Held
-from energylens.studies.energy_lens.scoring import Bench, RandomDirections
 
-WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
+TRAINED = "trained"
 RANDOM_DIRECTIONS = 1024
 SUBSTITUTED_WINDOWS = 12
 # Rows whose projections set the random directions' thresholds: rates of one in a thousand.
@@ -51,35 +54,57 @@ def train_sites(
     """
     missing = [site for site in sites if not store.done(_part(model, site))]
     if missing:
+        store.require_room(len(missing) * _bytes_of_a_bench(subject, options))
         rows = collect_rows(subject, ids, document, missing, budget_mb=budget_mb,
                             progress=progress, label=f"activations, {model} model")  # fmt: skip
         for site in missing:
-            _train_one(rows.pop(site), site, options, store, model=model, seed=seed,
-                       progress=progress)  # fmt: skip
-    parts = {site: _part(model, site) for site in sites}
-    return {site: bench_of(store.tensors(part), store.record(part)) for site, part in parts.items()}
+            trained = train_bench(
+                rows.pop(site), options, torch.Generator().manual_seed(_seed(seed, model, site)),
+                metadata={"hook_name": site, "model_name": subject.loaded.name},
+                progress=progress, label=f"dictionary {site} ({model})",
+            )  # fmt: skip
+            _save(trained, store, model, site)
+    return {
+        site: bench_of(TrainedBench(
+            dictionary=saelens.load(store.folder(_folder(model, site))),
+            controls=store.tensors(_part(model, site)), record=store.record(_part(model, site)),
+        ), device=subject.device)
+        for site in sites
+    }  # fmt: skip
 
 
 def _part(model: str, site: str) -> str:
     return f"dictionary.{model}.{site}"
 
 
-def _train_one(
-    rows: Float[Tensor, "sample d_model"],
-    site: str,
-    options: TrainOptions,
-    store: Store,
-    *,
-    model: str,
-    seed: int,
-    progress: Progress,
-) -> None:
-    generator = torch.Generator().manual_seed(_seed(seed, model, site))
-    kept, record = train_bench(
-        rows, options, generator, progress=progress, label=f"dictionary {site} ({model})"
-    )
-    part = _part(model, site)
-    store.save(part, tensors={part: kept}, records={part: record})
+def _folder(model: str, site: str) -> str:
+    return f"dictionaries/{site}" if model == TRAINED else f"dictionaries/{model}/{site}"
+
+
+def _bytes_of_a_bench(subject: Subject, options: TrainOptions) -> int:
+    """Encoder, decoder and permuted decoder of one site, float32, and a tenth more."""
+    return round(1.1 * 4 * 3 * options.width * (subject.loaded.d_model or 1))
+
+
+def _save(trained: "TrainedBench", store: Store, model: str, site: str) -> None:
+    """Dictionaries of the trained model are kept as folders that SAELens reads; those of a
+    control only until the run is done."""
+    part, folder = _part(model, site), _folder(model, site)
+    written = saelens.files(trained.dictionary)
+    store.save(
+        part, tensors={part: trained.controls}, records={part: trained.record},
+        files={f"{folder}/{name}": write for name, write in written.items()},
+        scratch=model != TRAINED,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedBench:
+    """A trained dictionary with the controls it will be scored beside, as a store keeps them."""
+
+    dictionary: Dictionary
+    controls: Mapping[str, Tensor]
+    record: Mapping[str, Any]
 
 
 def train_bench(
@@ -87,11 +112,11 @@ def train_bench(
     options: TrainOptions,
     generator: torch.Generator,
     *,
+    metadata: Mapping[str, Any] | None = None,
     progress: Progress = silence,
     label: str = "dictionary",
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Train a dictionary and draw the controls it will be scored beside; plain tensors and values,
-    to be kept by a store and read by `bench_of`."""
+) -> TrainedBench:
+    """Train a dictionary and draw the controls it will be scored beside."""
     dictionary, trained = train(rows, options, generator, progress=progress, label=label)
     counts = torch.zeros(dictionary.width, dtype=torch.long)
     for some in rows.split(4096):
@@ -100,25 +125,26 @@ def train_bench(
     random = random_unit_directions(RANDOM_DIRECTIONS, rows.shape[1], generator, like=rows)
     firing = rate[rate > 0]
     matched = firing[torch.randint(len(firing), (RANDOM_DIRECTIONS,), generator=generator)]
-    center = rows.median(0).values
-    distance = (rows - center).norm(dim=1)
-    radius = options.massive * distance.median()
+    ordinary = Ordinary.of(rows, times=options.massive)
+    inside = rows[ordinary.holds(rows)]
     some = rows[torch.randperm(len(rows), generator=generator)[:THRESHOLD_ROWS]]
-    kept = {
-        **{name: getattr(dictionary, name) for name in WEIGHTS},
+    controls = {
         "permuted": permute_rows(dictionary.W_dec, generator),
         "random_rows": random,
         "random_thresholds": thresholds_matched_in_rate(some @ random.T, matched),
-        "mean_state": rows[distance <= radius].mean(0),
-        "center": center,
-        "radius": radius[None],
+        "mean_state": inside.mean(0),
+        "center": ordinary.center,
+        "radius": torch.tensor([ordinary.radius], dtype=torch.float64),
     }
-    chance = _chance_fvu(dictionary, rows[distance <= radius][:4096], generator)
-    return kept, {
-        "steps": len(trained.loss), "tokens": trained.tokens, "rows": trained.rows,
-        "massive_rows": trained.massive_rows, "architecture": dictionary.architecture,
-        "k": dictionary.k, "fvu_random": chance,
-    }  # fmt: skip
+    chance = _chance_fvu(dictionary, inside[:4096], generator)
+    return TrainedBench(
+        dictionary=replace(dictionary, metadata=dict(metadata or {})), controls=controls,
+        record={
+            "steps": len(trained.loss), "tokens": trained.tokens, "rows": trained.rows,
+            "massive_rows": trained.massive_rows, "architecture": dictionary.architecture,
+            "k": dictionary.k, "fvu_random": chance,
+        },
+    )  # fmt: skip
 
 
 def _chance_fvu(
@@ -136,19 +162,16 @@ def _seed(seed: int, *names: str) -> int:
     return int.from_bytes(sha256(f"{seed}/{'/'.join(names)}".encode()).digest()[:6], "big")
 
 
-def bench_of(kept: Mapping[str, Tensor], record: Mapping[str, Any]) -> Bench:
-    """A trained dictionary with its controls, from what `train_bench` returned."""
+def bench_of(trained: TrainedBench, *, device: torch.device | str) -> Bench:
+    """What a site is scored with, on the device of the model."""
+    kept = {name: tensor.to(device) for name, tensor in trained.controls.items()}
     return Bench(
-        dictionary=Dictionary(
-            architecture=record["architecture"], k=record["k"],
-            W_enc=kept["W_enc"], b_enc=kept["b_enc"], W_dec=kept["W_dec"], b_dec=kept["b_dec"],
-        ),
+        dictionary=trained.dictionary.to(device),
         permuted=kept["permuted"],
         random=RandomDirections(rows=kept["random_rows"], thresholds=kept["random_thresholds"]),
         mean_state=kept["mean_state"],
-        center=kept["center"],
-        radius=float(kept["radius"]),
-    )  # fmt: skip
+        ordinary=Ordinary(center=kept["center"], radius=float(kept["radius"])),
+    )
 
 
 @torch.no_grad()
@@ -165,17 +188,16 @@ def losses_by_window(
     losses = []
     with progress.task(f"substitution {site}", count, "windows") as advance:
         for first in range(0, count, 4):
-            rows = torch.arange(first, min(first + 4, count))
+            rows = torch.arange(first, min(first + 4, count), device=here.ids.device)
             batch, states = here.batch.take(rows), here.states[rows]
-            ordinary = bench.ordinary(states.flatten(0, 1)).view(batch.ids.shape)
+            ordinary = bench.ordinary.holds(states.flatten(0, 1)).view(batch.ids.shape)
             places = ordinary & (batch.positions > 0)
             ablated = torch.where(places[..., None], bench.mean_state, states)
             rebuilt = states.clone()
             rebuilt[places] = bench.dictionary.reconstruct(states[places])
-            losses.append(torch.stack([
-                next_token_surprisal(run_from(subject, site, put, batch), batch).sum(1)
-                / batch.has_next.sum(1)
-                for put in (states, ablated, rebuilt)
-            ]))  # fmt: skip
+            changed = [next_token_surprisal(run_from(subject, site, put, batch), batch)
+                       for put in (ablated, rebuilt)]  # fmt: skip
+            summed = torch.stack([loss.sum(1) for loss in (here.loss[rows], *changed)])
+            losses.append(summed / batch.has_next.sum(1))
             advance(len(rows))
     return torch.cat(losses, dim=1)

@@ -13,9 +13,9 @@ from energylens.results.record import Control, Estimate, Summary
 from energylens.stats.rates import poisson_interval, wilson_interval
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.material import Material
-from energylens.studies.energy_lens.scoring import HEADLINE, LENS
 from energylens.studies.energy_lens.statistics import LEVEL, RANDOM_WEIGHTS, Inference, SiteScores
 from energylens.studies.energy_lens.tables import EXPECTED, allowed
+from energylens.studies.energy_lens.tally import HEADLINE, LENS
 
 QUICK_DOCUMENTS = 100
 

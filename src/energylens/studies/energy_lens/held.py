@@ -19,6 +19,7 @@ class Held:
     Attributes:
         document: Index of each window's document among the held-out ones.
         starts: Where the window starts in its document, in tokens.
+        loss: Surprisal of the next token, nats; 0 at the last position.
     """
 
     ids: Int[Tensor, "window pos"]
@@ -28,6 +29,7 @@ class Held:
     values: Float[Tensor, "window place active"]
     states: Float[Tensor, "window pos d_model"]
     gradients: Float[Tensor, "window pos d_model"]
+    loss: Float[Tensor, "window pos"]
 
     def activation(self, feature: int) -> Float[Tensor, "window place"]:
         """Activation of one feature at every scored place."""
@@ -42,21 +44,24 @@ class Held:
         return Batch.full(self.ids, self.document)
 
 
-def held(scored: Scored, pieces: list[Piece], site: str) -> Held:
-    """Read half B (pieces of odd number) of one site back."""
+def held(
+    scored: Scored, pieces: list[Piece], site: str, *, device: torch.device | str = "cpu"
+) -> Held:
+    """Read half B (pieces of odd number) of one site back, onto a device."""
     odd = list(range(1, len(pieces), 2))
-    ids = torch.cat([pieces[i].ids for i in odd])
+    ids = torch.cat([pieces[i].ids for i in odd]).to(device)
     places = ids.shape[1] - 2
 
     def read(name: str) -> Tensor:
-        return torch.cat([scored.pieces[i][f"{site}/{name}"] for i in odd])
+        return torch.cat([scored.pieces[i][f"{site}/{name}"] for i in odd]).to(device)
 
     return Held(
         ids=ids,
-        document=torch.cat([pieces[i].document for i in odd]),
+        document=torch.cat([pieces[i].document for i in odd]).to(device),
         starts=torch.cat([pieces[i].starts for i in odd]),
         indices=read("indices").long().view(len(ids), places, -1),
         values=read("values").view(len(ids), places, -1),
         states=read("states"),
         gradients=read("gradients"),
+        loss=torch.cat([scored.pieces[i]["loss"] for i in odd]).to(device),
     )

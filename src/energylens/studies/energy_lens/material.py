@@ -84,8 +84,11 @@ def _device(name: str) -> str:
     kind = name.split(":")[0]
     if kind == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"device {name!r} was asked for and this machine has no CUDA: use cpu")
-    if kind not in ("cpu", "cuda", "mps"):
-        raise BadInput(f"no device {name!r}: there is cpu, cuda, cuda:1 and so on, and mps")
+    if kind not in ("cpu", "cuda"):
+        raise BadInput(
+            f"no device {name!r}: there is cpu, and cuda, cuda:1 and so on (not mps, which has no"
+            " float64)"
+        )
     return name
 
 

@@ -19,6 +19,7 @@ from energylens.sources.token_classes import display_tokens, token_classes
 from energylens.stats.nulls import unit_permutation
 from energylens.stats.robust import cluster_mean_interval
 from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.held import Held, held
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.passes import Pass
@@ -59,12 +60,12 @@ def featured_tables(
     for number, (site, bench) in enumerate(trained.benches.items()):
         place = Place(
             site=site, held=held(trained.scored, trained.pieces, site),
-            directions=bench.dictionary.W_dec, proof=store.tensors(f"proof.{site}"),
+            directions=bench.dictionary.W_dec.cpu(), proof=store.tensors(f"proof.{site}"),
             words=words, classes=classes, names=material.held_out.document_names,
         )  # fmt: skip
         generator = torch.Generator().manual_seed(options.seed + 200 + number)
         chosen = _with_page(inference, site, place.proof)
-        logits = _logit_effects(material, bench.mean_state, place.directions[chosen])
+        logits = _logit_effects(material, bench, chosen)
         for row, feature in enumerate(chosen.tolist()):
             activation = place.held.activation(feature)
             force = place.held.force(place.directions[feature])
@@ -122,10 +123,12 @@ def _scatter(
     a, f = activation.double(), force.double()
     variance = (a - a.mean()).square().sum()
     slope = float(((a - a.mean()) * (f - f.mean())).sum() / variance) if variance > 0 else None
+    # The products of every window's activations with every window's forces serve all shuffles.
+    products = (a - a.mean()) @ (f - f.mean()).T
+    own = torch.arange(len(a))
     null = torch.stack([
-        ((a - a.mean()) * (unit_permutation(f, generator) - f.mean())).sum() / variance
-        for _ in range(NULL_SHUFFLES)
-    ])  # fmt: skip
+        products[own, unit_permutation(own, generator)].sum() for _ in range(NULL_SHUFFLES)
+    ]) / variance  # fmt: skip
     points = [
         where[torch.randperm(len(where), generator=generator)[:most]]
         for where, most in (((a.flatten() > 0).nonzero()[:, 0], SCATTER_ON),
@@ -143,30 +146,28 @@ def _scatter(
 
 
 @torch.no_grad()
-def _logit_effects(
-    material: Material,
-    mean_state: Float[Tensor, " d_model"],
-    directions: Float[Tensor, "feature d_model"],
-) -> list[Row]:
-    """Logits that each direction raises and lowers, by the lens linearised at the mean state."""
+def _logit_effects(material: Material, bench: Bench, chosen: Int[Tensor, " feature"]) -> list[Row]:
+    """Logits that each feature raises and lowers, by the lens linearised at the mean state."""
     subject: Subject = material.subject
     tokenizer = subject.loaded.tokenizer
     assert tokenizer is not None
-    rows: list[Row] = []
     norm, weight = subject.final_norm, subject.unembed.weight
     assert isinstance(weight, Tensor)
-    for direction in directions:
-        pushed = torch.func.jvp(norm, (mean_state[None],), (direction[None],))[1]
-        effect = weight @ pushed[0]
-        effect = effect - effect.mean()
-        up, down = effect.topk(TOP_LOGITS), (-effect).topk(TOP_LOGITS)
-        rows.append({
-            "raised_tokens": display_tokens(up.indices.tolist(), tokenizer),
-            "raised_logits": up.values.tolist(),
-            "lowered_tokens": display_tokens(down.indices.tolist(), tokenizer),
-            "lowered_logits": (-down.values).tolist(),
-        })  # fmt: skip
-    return rows
+    mean_state = bench.mean_state
+    directions = bench.dictionary.W_dec[chosen.to(mean_state.device)]
+    pushed = [torch.func.jvp(norm, (mean_state[None],), (d[None],))[1] for d in directions]
+    effect = torch.cat(pushed) @ weight.T
+    effect -= effect.mean(1, keepdim=True)
+    up, down = effect.topk(TOP_LOGITS), effect.topk(TOP_LOGITS, largest=False)
+    return [
+        {
+            "raised_tokens": display_tokens(up.indices[row].tolist(), tokenizer),
+            "raised_logits": up.values[row].tolist(),
+            "lowered_tokens": display_tokens(down.indices[row].tolist(), tokenizer),
+            "lowered_logits": down.values[row].tolist(),
+        }
+        for row in range(len(directions))
+    ]
 
 
 def _neighbours(directions: Float[Tensor, "feature d_model"], feature: int) -> Row:

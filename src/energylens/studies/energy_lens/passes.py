@@ -8,7 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from energylens.core.ports import Store
-from energylens.studies.energy_lens.scoring import Bench, Piece, Scored
+from energylens.studies.energy_lens.bench import Bench
+from energylens.studies.energy_lens.scoring import Piece, Scored
 
 
 @dataclass(frozen=True, kw_only=True)

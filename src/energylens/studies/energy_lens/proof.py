@@ -12,10 +12,8 @@ from torch import Tensor
 
 from energylens.activations.subject import Subject
 from energylens.core.ports import Progress, Store
-from energylens.energy.energies.free_energy import free_energy
-from energylens.energy.energies.surprisal import surprisal
 from energylens.energy.intervention import Step, measure_effects
-from energylens.energy.lens_gradients import lens_energies
+from energylens.energy.lens_gradients import lens_energies, lens_values
 from energylens.features.dictionary import Dictionary
 from energylens.stats.nulls import random_unit_directions
 from energylens.studies.energy_lens.held import Held
@@ -25,6 +23,8 @@ ABLATE, DOUBLE, RANDOM = "ablate", "double", "random direction"
 KINDS = (ABLATE, DOUBLE, RANDOM)
 # Doubling and the random direction are drawn beside the ablation, in a third of the windows.
 SHARE_OF_OTHERS = 3
+# Steps whose changed states exist at one time.
+STEPS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def _plan(
     generator: torch.Generator,
 ) -> tuple[list[Step], dict[str, Tensor]]:
     # One random order of windows for all features: frequent ones share windows, and baselines.
-    order = torch.randperm(len(here.ids), generator=generator)
+    order = torch.randperm(len(here.ids), generator=generator).to(here.ids.device)
     steps: list[Step] = []
     rows: list[list[float]] = []
     for choice in choices:
@@ -132,19 +132,26 @@ def _lens_changes(
 
     Columns: predicted surprisal, predicted free energy, measured surprisal, measured free energy.
     """
-    changes = torch.full((len(steps), 4), torch.nan, dtype=torch.float64)
-    for number, step in enumerate(steps):
-        before = here.states[step.window, step.positions]
-        moved = step.change[:, None] * step.direction
-        targets = here.ids[step.window, step.positions + 1]
-        old = lens_energies(before, targets, subject.final_norm, subject.unembed)
-        with torch.no_grad():
-            new = (surprisal(before + moved, targets, subject.lens),
-                   free_energy(before + moved, subject.lens))  # fmt: skip
-        changes[number] = torch.stack([
-            (moved * old.surprisal_gradient).double().sum(),
-            (moved * old.free_energy_gradient).double().sum(),
-            (new[0] - old.surprisal).double().sum(),
-            (new[1] - old.free_energy).double().sum(),
-        ])  # fmt: skip
+    width = here.ids.shape[1]
+    places = [step.window * width + step.positions for step in steps]
+    # Many steps change the same place: its energies and gradients are computed once.
+    unique = torch.cat(places).unique()
+    states = here.states.flatten(0, 1)
+    targets = here.ids.roll(-1, dims=1).flatten()
+    old = lens_energies(states[unique], targets[unique], subject.final_norm, subject.unembed)
+    changes = torch.zeros(len(steps), 4, dtype=torch.float64, device=states.device)
+    for first in range(0, len(steps), STEPS_AT_ONCE):
+        group = range(first, min(first + STEPS_AT_ONCE, len(steps)))
+        place = torch.cat([places[n] for n in group])
+        of = torch.cat([torch.full_like(places[n], n) for n in group])
+        moved = torch.cat([steps[n].change[:, None] * steps[n].direction for n in group])
+        at = torch.searchsorted(unique, place)
+        new = lens_values(states[place] + moved, targets[place], subject.final_norm,
+                          subject.unembed)  # fmt: skip
+        changes.index_add_(0, of, torch.stack([
+            torch.linalg.vecdot(moved, old.surprisal_gradient[at]),
+            torch.linalg.vecdot(moved, old.free_energy_gradient[at]),
+            new[0] - old.surprisal[at],
+            new[1] - old.free_energy[at],
+        ], dim=1).double())  # fmt: skip
     return changes

@@ -12,15 +12,9 @@ from energylens.stats.matching import matched_max_t
 from energylens.stats.multiplicity import benjamini_hochberg, max_t
 from energylens.stats.nulls import enough_evidence
 from energylens.stats.robust import cluster_mean_interval, cluster_robust_t
-from energylens.studies.energy_lens.scoring import (
-    HEADLINE,
-    LENS,
-    OTHER,
-    PERMUTED,
-    RANDOM,
-    Bench,
-    Scored,
-)
+from energylens.studies.energy_lens.bench import Bench
+from energylens.studies.energy_lens.scoring import Scored
+from energylens.studies.energy_lens.tally import HEADLINE, LENS, OTHER, PERMUTED, RANDOM
 
 LEVEL = 0.05
 # Ways to deal decoder rows out: a family-wise p as small as .0005.

@@ -14,10 +14,12 @@ from energylens.stats.bootstrap import cluster_bootstrap, interval, weighted_mea
 from energylens.stats.rates import wilson_interval
 from energylens.stats.robust import cluster_mean_interval
 from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.passes import Pass
 from energylens.studies.energy_lens.proof import ABLATE, KINDS
-from energylens.studies.energy_lens.scoring import HEADLINE, LENS, Bench, Scored
+from energylens.studies.energy_lens.scoring import Scored
 from energylens.studies.energy_lens.statistics import Inference, SiteScores
+from energylens.studies.energy_lens.tally import HEADLINE, LENS
 
 Row = dict[str, Any]
 QUANTILES = (5, 25, 50, 75, 95)
@@ -38,26 +40,27 @@ def feature_rows(
         total = scored.total(f"{site}/features/total")
         active = scored.total(f"{site}/features/active")
         samples = float(scored.total(f"{site}/features/samples"))
-        strongest = scored.largest(site, len(total))
-        beyond, agree = scores.beyond, inference.replicated[site]
-        for f in range(len(total)):
-            n_active = int(active[f])
-            defined = bool(scores.scored[f])
+        fired = active > 0
+        columns = {
+            "density": active / samples,
+            "mean_activation": total / torch.where(fired, active, torch.nan),
+            "max_activation": torch.where(fired, scored.largest(site, len(total)), torch.nan),
+            "n_active": active.long(), "n_documents": scores.n_units.long(),
+            **{name: getattr(scores, name)
+               for name in ("efas", "low", "high", "t", "p", "q", "p_max_t", "p_documents",
+                            "p_rows", "attribution", "beyond")},
+            **{f"{name}_{energy}": getattr(inference.energies[energy][site], name)
+               for energy in LENS for name in ("efas", "p_max_t")},
+            "defined": scores.scored, "agree": inference.replicated[site],
+        }  # fmt: skip
+        for f, values in enumerate(zip(*(c.tolist() for c in columns.values()), strict=True)):
+            row = dict(zip(columns, values, strict=True))
+            defined, agree = row.pop("defined"), row.pop("agree")
+            status = "scored" if defined else "too few active" if row["n_active"] else "dead"
             yield {
-                "site": site, "layer": layer_of(site), "feature": f,
-                "status": "scored" if defined else "too few active" if n_active else "dead",
-                "density": n_active / samples,
-                "mean_activation": float(total[f]) / n_active if n_active else float("nan"),
-                "max_activation": float(strongest[f]) if n_active else float("nan"),
-                "n_active": n_active, "n_documents": int(scores.n_units[f]),
-                **{name: float(getattr(scores, name)[f])
-                   for name in ("efas", "low", "high", "t", "p", "q", "p_max_t", "p_documents",
-                                "p_rows", "attribution")},
-                "beyond": bool(beyond[f]),
-                "replicated": bool(agree[f]) if beyond[f] else None,
-                "verdict": _verdict(defined, bool(beyond[f]), float(scores.efas[f])),
-                **{f"{name}_{energy}": float(getattr(inference.energies[energy][site], name)[f])
-                   for energy in LENS for name in ("efas", "p_max_t")},
+                "site": site, "layer": layer_of(site), "feature": f, "status": status, **row,
+                "replicated": agree if row["beyond"] else None,
+                "verdict": _verdict(defined, row["beyond"], row["efas"]),
             }  # fmt: skip
 
 

@@ -1,28 +1,28 @@
 """The order of the parts of energy-lens; each is saved when done, so a killed run resumes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from energylens.activations.certify import wrap
-from energylens.activations.subject import Subject
 from energylens.core.ports import Progress, Store
 from energylens.results.record import Summary
 from energylens.sources.model import random_weights_like
 from energylens.studies.energy_lens import EnergyLens
-from energylens.studies.energy_lens.dictionaries import losses_by_window, train_sites
+from energylens.studies.energy_lens.dictionaries import TRAINED, losses_by_window, train_sites
 from energylens.studies.energy_lens.finding import summarise
-from energylens.studies.energy_lens.held import held
+from energylens.studies.energy_lens.held import Held, held
 from energylens.studies.energy_lens.material import Material, gather
 from energylens.studies.energy_lens.pages import featured_tables
 from energylens.studies.energy_lens.passes import Kept, Pass
 from energylens.studies.energy_lens.proof import choose, prove_site
-from energylens.studies.energy_lens.scoring import Scored, pieces_of, score_piece
+from energylens.studies.energy_lens.scoring import Scored, bytes_kept, pieces_of, score_piece
 from energylens.studies.energy_lens.statistics import Inference, infer, score_half
 from energylens.studies.energy_lens.tables import measurement_tables
 
 DOCUMENTS_PER_PIECE = 40
-TRAINED, RANDOM_WEIGHTS = "trained", "random_weights"
+RANDOM_WEIGHTS = "random_weights"
 
 
 def run(
@@ -31,7 +31,7 @@ def run(
     """Energy-lens: dictionaries, energies, alignment, proof and controls, in this order."""
     torch.set_num_threads(options.threads or torch.get_num_threads())
     material = gather(options, store, say)
-    trained = _pass(material.subject, material, options, store, progress, model=TRAINED)
+    trained = _pass(material, options, store, progress, model=TRAINED)
     _substitute(material, trained, options, store, progress)
     _prove(material, trained, options, store, progress)
     control = _control(material, options, store, progress) if options.random_weights else None
@@ -45,34 +45,35 @@ def run(
 
 
 def _control(material: Material, options: EnergyLens, store: Store, progress: Progress) -> Pass:
-    """The whole scoring on a model that has learned nothing; it is dropped when this returns."""
+    """The same scoring at every second site of a model that has learned nothing, which is dropped
+    when this returns."""
     generator = torch.Generator().manual_seed(options.seed + 2)
     empty = wrap(random_weights_like(material.subject.loaded, generator))
-    return _pass(empty, material, options, store, progress, model=RANDOM_WEIGHTS)
+    control = replace(material, subject=empty, sites=material.sites[::2])
+    return _pass(control, options, store, progress, model=RANDOM_WEIGHTS)
 
 
 def _pass(
-    subject: Subject,
-    material: Material,
-    options: EnergyLens,
-    store: Store,
-    progress: Progress,
-    *,
-    model: str,
+    material: Material, options: EnergyLens, store: Store, progress: Progress, *, model: str
 ) -> Pass:
-    train, held_out = material.train, material.held_out
+    subject, train, held_out = material.subject, material.train, material.held_out
     benches = train_sites(
         subject, material.sites, train.ids, train.document, material.dictionary, store,
         model=model, seed=options.seed, budget_mb=options.memory_mb, progress=progress,
     )  # fmt: skip
     pieces = pieces_of(held_out, model=model, size=DOCUMENTS_PER_PIECE)
+    store.require_room(sum(
+        bytes_kept(benches, piece, controls=model == TRAINED)
+        for piece in pieces if not store.done(piece.name)
+    ))  # fmt: skip
     for number, piece in enumerate(pieces):
         # Half B (odd pieces) is where features are shown and intervened on. The two lens energies,
         # which cost as much as all else together, are scored there alone.
         shown = model == TRAINED and number % 2 == 1
         if not store.done(piece.name):
             found = score_piece(subject, benches, piece, lens=shown, keep=shown,
-                                budget_mb=options.memory_mb, progress=progress)  # fmt: skip
+                                controls=model == TRAINED, budget_mb=options.memory_mb,
+                                progress=progress)  # fmt: skip
             store.save(piece.name, tensors={piece.name: found}, scratch=True)
     scored = Scored(pieces=[Kept(store=store, name=piece.name) for piece in pieces])
     return Pass(benches=benches, pieces=pieces, scored=scored)
@@ -84,7 +85,7 @@ def _substitute(
     for site, bench in trained.benches.items():
         if store.done(f"substitution.{site}"):
             continue
-        here = held(trained.scored, trained.pieces, site)
+        here = _held(material, trained, site)
         losses = losses_by_window(material.subject, site, bench, here, progress=progress)
         store.save(f"substitution.{site}", tensors={f"substitution.{site}": {"losses": losses}},
                    scratch=True)  # fmt: skip
@@ -99,10 +100,14 @@ def _prove(
         generator = torch.Generator().manual_seed(options.seed + 100 + number)
         half_a = score_half(trained.scored, site, bench, half=0)
         prove_site(
-            material.subject, site, bench.dictionary, held(trained.scored, trained.pieces, site),
+            material.subject, site, bench.dictionary, _held(material, trained, site),
             choose(half_a, options.proof_features, generator), store,
             contexts=options.proof_contexts, generator=generator, progress=progress,
         )  # fmt: skip
+
+
+def _held(material: Material, trained: Pass, site: str) -> Held:
+    return held(trained.scored, trained.pieces, site, device=material.subject.device)
 
 
 def _infer(options: EnergyLens, trained: Pass, control: Pass | None) -> Inference:

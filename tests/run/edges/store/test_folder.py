@@ -11,7 +11,8 @@ from energylens.core.errors import ArtifactRefused, NoRoom, UnknownName
 from energylens.run.edges.store.folder import Folder, require_room, verify, write_manifest
 from tests.common.compare import assert_close
 
-FILES = ["tensors/t.safetensors", "tables/table.parquet", "records/r.json", "parts/part.json"]
+FILES = ["tensors/t.safetensors", "tables/table.parquet", "records/r.json", "parts/part.json",
+         "dictionaries/site.3/cfg.json"]  # fmt: skip
 
 
 def saved(path) -> Folder:
@@ -22,6 +23,7 @@ def saved(path) -> Folder:
         tensors={"t": {"whole": block, "turned": block.T, "row": block[1]}},
         tables={"table": pa.table({"x": [1.0, None], "tokens": [["a", "é"], []]})},
         records={"r": {"nan": math.nan, "x": [1, 2.5]}},
+        files={"dictionaries/site.3/cfg.json": lambda path: path.write_text("{}")},
     )
     return store
 
@@ -34,6 +36,9 @@ def test_what_goes_in_comes_out(tmp_path):
     assert_close(found["row"], torch.arange(4.0, 8.0), rtol=0, atol=0)
     assert store.table("table").to_pydict() == {"x": [1.0, None], "tokens": [["a", "é"], []]}
     assert store.record("r") == {"nan": None, "x": [1, 2.5]}
+    assert (store.folder("dictionaries/site.3") / "cfg.json").read_text() == "{}"
+    with pytest.raises(UnknownName):
+        store.folder("dictionaries/site")
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -60,7 +65,10 @@ def test_any_damage_undoes_the_part(tmp_path, file, harm):
     store = Folder(tmp_path)
     assert not store.done("part")
     with pytest.raises((ArtifactRefused, UnknownName)):
-        for read, name in ((store.tensors, "t"), (store.table, "table"), (store.record, "r")):
+        for read, name in (
+            (store.tensors, "t"), (store.table, "table"), (store.record, "r"),
+            (store.folder, "dictionaries/site.3"),
+        ):  # fmt: skip
             read(name)
     assert saved(tmp_path).done("part")
 
@@ -144,3 +152,18 @@ def test_each_saved_part_is_told(tmp_path):
     store.save("a", records={"a": 1})
     store.save("b", records={"b": 1}, scratch=True)
     assert told == [1, 1]
+
+
+def test_files_of_other_formats_know_their_place(tmp_path):
+    store = Folder(tmp_path)
+    write = lambda path: path.write_text("x")
+    for path in ("cfg.json", "tensors/cfg.json", "../cfg.json", "a/../../cfg.json", "/a/b", "a//b"):
+        with pytest.raises(ValueError):
+            store.save("part", files={path: write})
+    store.save("part", files={"a/b.txt": write}, scratch=True)
+    assert store.folder("a") == tmp_path / "scratch" / "a"
+    (tmp_path / "scratch" / "a" / "b.txt").write_text("changed")
+    with pytest.raises(ArtifactRefused):
+        store.folder("a")
+    store.finish()
+    assert not (tmp_path / "scratch").exists() and not store.done("part")

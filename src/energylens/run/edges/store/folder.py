@@ -2,6 +2,7 @@
 
 RUN_DIR/
   tables/NAME.parquet  tensors/NAME.safetensors  records/NAME.json
+  dictionaries/…       and other files in formats of their own
   parts/PART.json      the mark of a finished part: SHA-256 of each of its files, written last
   scratch/…            the same again for large intermediates; gone when the run is done
   manifest.json        SHA-256 of all that the run leaves
@@ -57,6 +58,7 @@ class Folder:
         tensors: "Mapping[str, Mapping[str, Tensor]] | None" = None,
         tables: "Mapping[str, pa.Table] | None" = None,
         records: Mapping[str, Any] | None = None,
+        files: Mapping[str, Callable[[Path], object]] | None = None,
         scratch: bool = False,
     ) -> None:
         """Write files (each atomically), then mark the part as finished.
@@ -66,6 +68,8 @@ class Folder:
             tensors: Files of named tensors; views that share memory are written apart.
             tables: Tables, one file each.
             records: Plain values, one JSON file each; nan is written as null.
+            files: Files in a format of their own, by path `folder/…/name.suffix`; each is filled
+                by its function.
             scratch: Needed only until the run is done.
 
         Raises:
@@ -73,18 +77,19 @@ class Folder:
             ValueError: If a name is not a plain word, or another part owns the file.
         """
         root = "scratch/" if scratch else ""
-        content = {
+        content: dict[str, tuple[Callable[[Path, Any], None], Any]] = {
             **{_file(root, "tensors", k): (_write_tensors, v) for k, v in (tensors or {}).items()},
             **{_file(root, "tables", k): (_write_table, v) for k, v in (tables or {}).items()},
             **{_file(root, "records", k): (_write_record, v) for k, v in (records or {}).items()},
+            **{_other(root, k): (_fill, write) for k, write in (files or {}).items()},
         }
         mark_file = _checked(part, f"{root}parts/{part}.json")
         for file in content:
             owner = self._owner(file)
             if owner not in (None, part):
                 raise ValueError(f"part {part!r} would overwrite {file} of part {owner!r}")
-        files = {file: self._write(file, *job) for file, job in content.items()}
-        mark = {"schema": _SCHEMA, "part": part, "files": files}
+        digests = {file: self._write(file, *job) for file, job in content.items()}
+        mark = {"schema": _SCHEMA, "part": part, "files": digests}
         write_bytes(self.path / mark_file, encode(mark))
         self._parts[part] = mark
         self._on_saved()
@@ -112,6 +117,18 @@ class Folder:
         """A record. Null comes back as None: who expects a number there makes it nan again."""
         path = self._finished("records", name)
         return decode(path.read_bytes(), path.name)
+
+    def folder(self, name: str) -> Path:
+        """Where the finished files below `name/` lie, each as it was written."""
+        found = [
+            file for mark in self._parts.values() for file in mark["files"]
+            if file.removeprefix("scratch/").startswith(f"{name}/")
+        ]  # fmt: skip
+        if not found:
+            raise UnknownName("folder", name, [])
+        for file in found:
+            self._unharmed(file)
+        return self.path / ("scratch" if found[0].startswith("scratch/") else "") / name
 
     def require_room(self, num_bytes: int) -> None:
         """Stop before long work if the disk cannot hold what it will write."""
@@ -148,17 +165,20 @@ class Folder:
 
     def _finished(self, kind: str, name: str) -> Path:
         for file in (_file("", kind, name), _file("scratch/", kind, name)):
-            owner = self._owner(file)
-            if owner is not None:
-                if self._hash(file) != self._parts[owner]["files"][file]:
-                    raise ArtifactRefused(
-                        f"{self.path / file} is missing or has changed since it was written: "
-                        "run the same command again to redo it"
-                    )
-                return self.path / file
+            if self._owner(file) is not None:
+                return self._unharmed(file)
         files = (Path(file) for mark in self._parts.values() for file in mark["files"])
         known = sorted(file.stem for file in files if file.parent.name == kind)
         raise UnknownName(kind.removesuffix("s"), name, known)
+
+    def _unharmed(self, file: str) -> Path:
+        owner = self._owner(file)
+        if owner is None or self._hash(file) != self._parts[owner]["files"][file]:
+            raise ArtifactRefused(
+                f"{self.path / file} is missing or has changed since it was written: "
+                "run the same command again to redo it"
+            )
+        return self.path / file
 
 
 def require_room(path: Path, num_bytes: int) -> None:
@@ -227,6 +247,19 @@ def _checked(name: str, file: str) -> str:
 
 def _file(root: str, kind: str, name: str) -> str:
     return _checked(name, f"{root}{kind}/{name}{_SUFFIX.get(kind, '.json')}")
+
+
+def _other(root: str, path: str) -> str:
+    parts = path.split("/")
+    if len(parts) < 2 or parts[0] in (*_SUFFIX, "parts", "scratch"):
+        raise ValueError(f"{path!r} must lie in a folder of its own kind")
+    for part in parts:
+        _checked(part, path)
+    return f"{root}{path}"
+
+
+def _fill(path: Path, write: Callable[[Path], object]) -> None:
+    write(path)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -1,0 +1,65 @@
+"""Products with a sparse code [sample feature] of k entries a row, never made dense.
+
+What dictionaries are trained with and what energies are aligned with: sparse times dense, its
+transpose, and dense times dense where the code has entries. Plain torch operations on any device.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+
+def combine(
+    indices: Int64[Tensor, "sample active"],
+    values: Float[Tensor, "sample active"],
+    W: Float[Tensor, "feature d"],
+) -> Float[Tensor, "sample d"]:
+    """Σ_j values[i, j] · W[indices[i, j]]: the sparse decode."""
+    return embedding_bag(indices, W, per_sample_weights=values, mode="sum")
+
+
+def sampled_products(
+    rows: Float[Tensor, "sample d"],
+    indices: Int64[Tensor, "sample active"],
+    W: Float[Tensor, "feature d"],
+) -> Float[Tensor, "sample active"]:
+    """rows[i] · W[indices[i, j]], as the derivative of `combine` by its values.
+
+    (`torch.sparse.sampled_addmm` is as fast on a CPU but warns that it is in beta, and is absent
+    on some devices; gathering the rows of W costs ten times as much.)
+    """
+    with torch.enable_grad():
+        values = rows.new_zeros(indices.shape, requires_grad=True)
+        combined = combine(indices, values, W.detach())
+    return torch.autograd.grad(combined, values, rows)[0]
+
+
+class ByFeature(NamedTuple):
+    """The entries of a code sorted by feature."""
+
+    row: Int64[Tensor, " entry"]
+    order: Int64[Tensor, " entry"]
+    start: Int64[Tensor, " feature"]
+
+
+def by_feature(indices: Int64[Tensor, "sample active"], width: int) -> ByFeature:
+    """Sort the entries of a code by feature, once for all its transposed products."""
+    flat = indices.flatten().to(torch.int32)  # half the passes of a radix sort on int64
+    ordered, order = flat.sort(stable=True)
+    features = torch.arange(width, dtype=torch.int32, device=flat.device)
+    return ByFeature(order // indices.shape[1], order, torch.searchsorted(ordered, features))
+
+
+def transposed_product(
+    entries: ByFeature,
+    values: Float[Tensor, "sample active"],
+    rows: Float[Tensor, "sample d"],
+) -> Float[Tensor, "feature d"]:
+    """codeᵀ rows: Σ over the entries of each feature of value · row."""
+    return embedding_bag(
+        entries.row, rows, entries.start,
+        per_sample_weights=values.flatten()[entries.order], mode="sum",
+    )  # fmt: skip

@@ -1,0 +1,178 @@
+"""Running sums of one piece of text, by site: what every energy and control is made of."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from energylens.activations.batch import Batch
+from energylens.activations.subject import Subject
+from energylens.energy.alignment import ActivationSums, ForceSums, active_forces
+from energylens.energy.lens_gradients import LensEnergies, lens_energies
+from energylens.features.code import SparseCode
+from energylens.features.dictionary import Dictionary
+from energylens.studies.energy_lens.bench import Bench, RandomDirections
+
+HEADLINE = "downstream"
+LENS = ("surprisal", "free_energy")
+PERMUTED = "permuted decoder"
+OTHER = "activations of another document"
+RANDOM = "matched random directions"
+
+
+class Tally:
+    """Running sums of one piece, by site; units are the piece's documents."""
+
+    def __init__(
+        self,
+        benches: Mapping[str, Bench],
+        *,
+        n_units: int,
+        lens: bool,
+        keep: bool,
+        controls: bool,
+    ) -> None:
+        self.benches, self.n_units = benches, n_units
+        self.lens, self.keep, self.controls = lens, keep, controls
+        self.sums: dict[str, ActivationSums | ForceSums] = {}
+        self.lists: dict[str, list[Tensor]] = {}
+
+    def loss(self, batch: Batch, surprisal: Tensor) -> None:
+        self._append("loss", surprisal)
+        self._append("unit", batch.document)
+
+    def site(
+        self, subject: Subject, site: str, batch: Batch, states: Tensor, gradients: Tensor
+    ) -> None:
+        bench, scored = self.benches[site], batch.scored
+        unit = batch.document[:, None].expand_as(scored)[scored]
+        everything = states[scored]
+        ordinary = bench.ordinary.holds(everything)
+        code = bench.dictionary.encode(everything)
+        self._keep(site, code.indices, code.values * ordinary[:, None], ordinary, states, gradients)
+        scored = scored.masked_scatter(scored, ordinary)
+        rows, gradient, unit = everything[ordinary], gradients[scored], unit[ordinary]
+        code = SparseCode(indices=code.indices[ordinary], values=code.values[ordinary],
+                          width=code.width)  # fmt: skip
+        self._reconstruction(site, bench.dictionary, rows, code, unit)
+        self._activation(f"{site}/features", code, unit)
+        directions = bench.dictionary.W_dec
+        self._force(f"{site}/{HEADLINE}", code, gradient, directions, unit)
+        self._append(f"{site}/norms", states.norm(dim=-1))
+        if self.lens:
+            energies = lens_energies(
+                rows, batch.next_ids[scored], subject.final_norm, subject.unembed
+            )
+            self._force(f"{site}/surprisal", code, energies.surprisal_gradient, directions, unit)
+            self._force(f"{site}/free_energy", code, energies.free_energy_gradient, directions,
+                        unit)  # fmt: skip
+            self._lens_means(site, energies, unit)
+        if self.controls:
+            self._force(f"{site}/{PERMUTED}", code, gradient, bench.permuted, unit)
+            self._other_document(site, batch, scored, code, gradients, directions, unit)
+            self._random_directions(site, bench.random, rows, gradient, unit)
+
+    def _keep(
+        self,
+        site: str,
+        indices: Tensor,
+        values: Tensor,
+        ordinary: Tensor,
+        states: Tensor,
+        gradients: Tensor,
+    ) -> None:
+        self._append(f"{site}/massive", ~ordinary)
+        if self.keep:
+            self._append(f"{site}/indices", indices.int())
+            self._append(f"{site}/values", values)
+            self._append(f"{site}/states", states)
+            self._append(f"{site}/gradients", gradients)
+
+    def _activation(self, name: str, code: SparseCode, unit: Tensor) -> None:
+        sums = self._activation_sums(name, code.width, code.values)
+        sums.add_(code.indices, code.values, unit)
+
+    def _activation_sums(self, name: str, width: int, like: Tensor) -> ActivationSums:
+        if name not in self.sums:
+            self.sums[name] = ActivationSums.zeros(
+                width=width, n_units=self.n_units, device=like.device
+            )
+        sums = self.sums[name]
+        assert isinstance(sums, ActivationSums)
+        return sums
+
+    def _force_sums(self, name: str, width: int, gradient: Tensor) -> ForceSums:
+        if name not in self.sums:
+            self.sums[name] = ForceSums.zeros(
+                width=width, d_model=gradient.shape[1], n_units=self.n_units,
+                device=gradient.device,
+            )  # fmt: skip
+        sums = self.sums[name]
+        assert isinstance(sums, ForceSums)
+        return sums
+
+    def _force(
+        self, name: str, code: SparseCode, gradient: Tensor, directions: Tensor, unit: Tensor
+    ) -> None:
+        force = active_forces(code.indices, gradient, directions)
+        self._force_sums(name, len(directions), gradient).add_(
+            code.indices, code.values, gradient, force, unit
+        )
+
+    def _other_document(
+        self,
+        site: str,
+        batch: Batch,
+        scored: Tensor,
+        code: SparseCode,
+        gradients: Tensor,
+        directions: Tensor,
+        unit: Tensor,
+    ) -> None:
+        """Each window's activations beside the next window's gradients: nothing to be found.
+
+        Positions stay what they are; a neighbour from the same document is left out.
+        """
+        name = f"{site}/{OTHER}"
+        foreign = gradients.roll(-1, dims=0)[scored]
+        apart = (batch.document.roll(-1) != batch.document)[:, None].expand_as(scored)[scored]
+        code = SparseCode(indices=code.indices[apart], values=code.values[apart], width=code.width)
+        self._activation(f"{name}/features", code, unit[apart])
+        self._force(name, code, foreign[apart], directions, unit[apart])
+
+    def _random_directions(
+        self, site: str, random: RandomDirections, rows: Tensor, gradient: Tensor, unit: Tensor
+    ) -> None:
+        values = (rows @ random.rows.T - random.thresholds).relu_()
+        name, width = f"{site}/{RANDOM}", len(random.rows)
+        self._activation_sums(f"{name}/features", width, rows).add_dense_(values, unit)
+        force = -(gradient @ random.rows.T)
+        self._force_sums(name, width, gradient).add_dense_(values, gradient, force, unit)
+
+    def _reconstruction(
+        self, site: str, dictionary: Dictionary, rows: Tensor, code: SparseCode, unit: Tensor
+    ) -> None:
+        residual = (rows - dictionary.decode(code)).double().square().sum(1)
+        wide = rows.double()
+        self._add(f"{site}/residual", residual, unit)
+        self._add(f"{site}/square", wide.square().sum(1), unit)
+        self._add(f"{site}/sum", wide, unit)
+
+    def _lens_means(self, site: str, energies: LensEnergies, unit: Tensor) -> None:
+        self._add(f"{site}/mean/surprisal", energies.surprisal.double(), unit)
+        self._add(f"{site}/mean/free_energy", energies.free_energy.double(), unit)
+
+    def _add(self, name: str, values: Tensor, unit: Tensor) -> None:
+        if name not in self.lists:
+            self.lists[name] = [values.new_zeros(self.n_units, *values.shape[1:])]
+        self.lists[name][0].index_add_(0, unit, values)
+
+    def _append(self, name: str, values: Tensor) -> None:
+        self.lists.setdefault(name, []).append(values)
+
+    def tensors(self) -> dict[str, Tensor]:
+        flat = {name: torch.cat(parts).cpu() for name, parts in self.lists.items()}
+        for name, sums in self.sums.items():
+            flat |= {f"{name}/{field}": value.cpu() for field, value in asdict(sums).items()}
+        return flat
