@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -37,6 +37,12 @@ class SparseCode:
         where = place[self.indices]
         matrix = self.values.new_zeros(len(self.values), len(features))
         return matrix.scatter_add(1, where.clamp(min=0), self.values * (where >= 0))
+
+    def of_rows(self, chosen: Bool[Tensor, " sample"]) -> "SparseCode":
+        """The code of some rows."""
+        return SparseCode(
+            indices=self.indices[chosen], values=self.values[chosen], width=self.width
+        )
 
     def column_counts(self) -> Int64[Tensor, " feature"]:
         """On how many rows each feature is active (its value is not 0)."""

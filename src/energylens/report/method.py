@@ -142,7 +142,8 @@ METHODS: tuple[Method, ...] = (
             "feature's row. Matched random directions: random unit directions that fire as often "
             "as features do. Activations of another document: the pairing of activation and force "
             "is broken between documents. Random-weight model: the whole analysis, dictionaries "
-            "included, on the same architecture with random weights, at every second site.",
+            "included, on the same architecture with random weights, at every second site and on "
+            "half of the text.",
             "The first three must give 5 % of features at p < .05 and no discovery. A random-"
             "weight model has a loss and gradients of its own, so what it gives is reported.",
         ),

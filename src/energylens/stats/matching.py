@@ -42,8 +42,9 @@ def matched_max_t(
     `pairs[s][f, j]` is a statistic of feature f with direction j; the diagonal is the real pairing.
     Rows and columns are brought to the same spread first, so that neither a feature that covaries
     with everything nor a direction along which everything varies has an advantage. Each draw deals
-    the directions of every site out anew, none to its own feature, and takes the largest size over all sites: single-step
-    max-T (Westfall & Young 1993) under the null that rows are exchangeable among features.
+    the directions of every site out anew, none to its own feature, and takes the largest size over
+    all sites: single-step max-T (Westfall & Young 1993) under the null that rows are exchangeable
+    among features.
 
     Args:
         pairs: One square matrix a site; no nan. Taken one at a time, so that a generator keeps

@@ -51,7 +51,7 @@ class EnergyLens:
     """Draws of the multiplier bootstrap behind max-T."""
 
     random_weights: bool = True
-    """Score every second site of a random-weight model too, as a control."""
+    """Score a random-weight model too, at every second site and on half of the text."""
 
     memory_mb: Annotated[int, Range(200, 10**7)] = 1_500
     """Memory for activations, in MB; the model's own weights come on top."""

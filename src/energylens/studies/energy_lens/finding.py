@@ -76,11 +76,9 @@ def _figures(
         figures[f"features_beyond_chance.{slug}"] = _discoveries(
             list(sites.values()), label=f"Features beyond chance, {control}"
         )
-        figures[f"features_covarying.{slug}"] = _covarying(sites, documents, control)
+        figures[f"features_covarying.{slug}"] = _covarying(sites, control)
         figures[f"rate_at_05.{slug}"] = _rate(sites, inference, control)
-    figures["features_covarying.downstream"] = _covarying(
-        inference.headline, documents, "downstream"
-    )
+    figures["features_covarying.downstream"] = _covarying(inference.headline, "downstream")
     figures["rate_at_05.downstream"] = _rate(inference.headline, inference, "downstream")
     figures |= _dictionaries(rows["dictionaries"])
     vocab = material.subject.loaded.vocab_size
@@ -109,17 +107,21 @@ def _discoveries(sites: list[SiteScores], *, label: str) -> Estimate:
     )  # fmt: skip
 
 
-def _covarying(sites: Mapping[str, SiteScores], documents: int, name: str) -> Estimate:
+def _covarying(sites: Mapping[str, SiteScores], name: str) -> Estimate:
     """Features that beat the first null alone: activation and force covary at all."""
     found = sum(int((scores.p_documents <= LEVEL).sum()) for scores in sites.values())
     scored = sum(int(scores.scored.sum()) for scores in sites.values())
     bounds = poisson_interval(torch.tensor(found))
     return Estimate(
         found, f"of {scored:,} scored features", low=float(bounds.low), high=float(bounds.high),
-        null_mean=LEVEL, null_sd=math.sqrt(LEVEL), n=documents, n_unit="documents",
+        null_mean=LEVEL, null_sd=math.sqrt(LEVEL), n=_documents(sites), n_unit="documents",
         label=f"Features covarying with the force, {name}",
         note="null: signs flipped by document, max-T at .05; says nothing of the own direction",
     )  # fmt: skip
+
+
+def _documents(sites: Mapping[str, SiteScores]) -> int:
+    return max(scores.documents for scores in sites.values())
 
 
 def _rate(sites: Mapping[str, SiteScores], inference: Inference, name: str) -> Estimate:
@@ -224,8 +226,9 @@ def _controls(inference: Inference) -> dict[str, Control]:
         verdict = "as chance allows" if passed else "more than chance allows"
         controls[name.replace(" ", "_").replace("-", "_")] = Control(
             label=name[0].upper() + name[1:], value=found, expected=EXPECTED, passed=passed,
-            sentence=f"{name[0].upper() + name[1:]}: {count(found, scored)} features beyond chance,"
-            f" {number(100 * rate, digits=2)} % at p < .05, {verdict}.",
+            sentence=f"{name[0].upper() + name[1:]} ({_documents(sites):,} documents):"
+            f" {count(found, scored)} features beyond chance, {number(100 * rate, digits=2)} % at"
+            f" p < .05, {verdict}.",
         )  # fmt: skip
     return controls
 
@@ -279,8 +282,8 @@ def _limits(
         f"The energy counts losses inside windows of {options.context} tokens; what a feature does"
         " beyond the window is not seen.",
         "The raw lens energies (surprisal, free energy) are badly calibrated before the last"
-        " layers, and are scored on half of the documents; the finding rests on the downstream"
-        " energy.",
+        " layers, and are scored on every second place of half of the documents; the finding rests"
+        " on the downstream energy.",
     ]
     if "Q4" in material.subject.loaded.source or "smollm2" in material.subject.loaded.source:
         limits.append(

@@ -14,7 +14,7 @@ from energylens.stats.nulls import enough_evidence
 from energylens.stats.robust import cluster_mean_interval, cluster_robust_t
 from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.scoring import Scored
-from energylens.studies.energy_lens.tally import HEADLINE, LENS, OTHER, PERMUTED, RANDOM
+from energylens.studies.energy_lens.tally import HEADLINE, LENS, LENS_CODE, OTHER, PERMUTED, RANDOM
 
 LEVEL = 0.05
 # Ways to deal decoder rows out: a family-wise p as small as .0005.
@@ -155,7 +155,7 @@ def score_site(
 ) -> SiteScores:
     """Scores of one site as a family of its own; `name` is an energy or the permuted decoder."""
     kind = "permuted" if name == PERMUTED else "dictionary"
-    return _family({site: bench}, scored, name, kind, own_code=False, draws=draws, seed=seed)[site]
+    return _family({site: bench}, scored, name, kind, code="", draws=draws, seed=seed)[site]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,22 +189,21 @@ def infer(
     """Score three energies and every control; each family covers all sites at once."""
 
     def family(
-        name: str, kind: str = "dictionary", *, own_code: bool = False, over: Scored = scored
+        name: str, kind: str = "dictionary", *, code: str = "", over: Scored = scored
     ) -> dict[str, SiteScores]:
-        return _family(benches, over, name, kind, own_code=own_code, draws=draws, seed=seed)
+        return _family(benches, over, name, kind, code=code, draws=draws, seed=seed)
 
     energies = {HEADLINE: family(HEADLINE)}
-    energies |= {energy: family(energy, over=scored.half_b) for energy in LENS}
+    energies |= {energy: family(energy, code=LENS_CODE, over=scored.half_b) for energy in LENS}
     controls = {
         PERMUTED: family(PERMUTED, "permuted"),
-        RANDOM: family(RANDOM, "random", own_code=True),
-        OTHER: family(OTHER, own_code=True),
+        RANDOM: family(RANDOM, "random", code=RANDOM),
+        OTHER: family(OTHER, code=OTHER),
     }
     if empty_benches is not None and empty_scored is not None:
         controls[RANDOM_WEIGHTS] = _family(
-            empty_benches, empty_scored, HEADLINE, "dictionary", own_code=False,
-            draws=draws, seed=seed,
-        )  # fmt: skip
+            empty_benches, empty_scored, HEADLINE, "dictionary", code="", draws=draws, seed=seed
+        )
     agree = {
         site: replicated(energies[HEADLINE][site], [
             scored.alignment(f"{site}/{HEADLINE}", bench.dictionary.W_dec, half=half)
@@ -221,12 +220,12 @@ def _family(
     name: str,
     kind: str,
     *,
-    own_code: bool,
+    code: str,
     draws: int,
     seed: int,
 ) -> dict[str, SiteScores]:
-    """Score what was summed under one name at every site; `own_code` if its activations are not
-    those of the dictionary on all samples."""
+    """Score what was summed under one name at every site; `code` names its activations where they
+    are not those of the dictionary on all samples."""
 
     def directions(site: str) -> Tensor:
         bench = benches[site]
@@ -235,14 +234,14 @@ def _family(
             "random": bench.random.rows,
         }[kind]  # fmt: skip
 
-    def code(site: str) -> str:
-        return f"{site}/{name}/features" if own_code else ""
+    def activations(site: str) -> str:
+        return f"{site}/{code}/features" if code else ""
 
     def pairs(site: str, chosen: Tensor) -> Tensor:
-        return scored.pairs(f"{site}/{name}", directions(site), chosen, features=code(site))
+        return scored.pairs(f"{site}/{name}", directions(site), chosen, features=activations(site))
 
     found = {
-        site: scored.alignment(f"{site}/{name}", directions(site), features=code(site))
+        site: scored.alignment(f"{site}/{name}", directions(site), features=activations(site))
         for site in benches
     }
     generator = torch.Generator().manual_seed(seed)

@@ -19,7 +19,7 @@ from energylens.studies.energy_lens.passes import Pass
 from energylens.studies.energy_lens.proof import ABLATE, KINDS
 from energylens.studies.energy_lens.scoring import Scored
 from energylens.studies.energy_lens.statistics import Inference, SiteScores
-from energylens.studies.energy_lens.tally import HEADLINE, LENS
+from energylens.studies.energy_lens.tally import HEADLINE, LENS, LENS_CODE
 
 Row = dict[str, Any]
 QUANTILES = (5, 25, 50, 75, 95)
@@ -123,7 +123,7 @@ def control_rows(inference: Inference) -> Iterator[Row]:
             largest = scores.efas[scores.scored].abs()
             yield {
                 "control": control, "energy": HEADLINE, "site": site, "layer": layer_of(site),
-                "scored": n,
+                "scored": n, "documents": scores.documents,
                 "discoveries": discoveries,
                 **_rate(scores),
                 "largest": float(largest.max()) if len(largest) else float("nan"),
@@ -187,7 +187,7 @@ def dictionary_rows(
 def depth_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
     """Mean energy by depth; the downstream energy is the model's loss, the same at every site."""
     shown = scored.half_b  # where the lens energies are scored
-    samples = {site: shown.all(f"{site}/features/samples") for site in benches}
+    samples = {site: shown.all(f"{site}/{LENS_CODE}/features/samples") for site in benches}
     loss = scored.loss_by_unit()
     for site in benches:
         means = {energy: shown.all(f"{site}/mean/{energy}") / samples[site] for energy in LENS}

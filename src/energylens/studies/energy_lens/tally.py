@@ -9,13 +9,14 @@ from torch import Tensor
 from energylens.activations.batch import Batch
 from energylens.activations.subject import Subject
 from energylens.energy.alignment import ActivationSums, ForceSums, active_forces
-from energylens.energy.lens_gradients import LensEnergies, lens_energies
+from energylens.energy.lens_gradients import lens_energies
 from energylens.features.code import SparseCode
 from energylens.features.dictionary import Dictionary
 from energylens.studies.energy_lens.bench import Bench, RandomDirections
 
 HEADLINE = "downstream"
 LENS = ("surprisal", "free_energy")
+LENS_CODE = "lens"  # the activations on the places where the lens energies are scored
 PERMUTED = "permuted decoder"
 OTHER = "activations of another document"
 RANDOM = "matched random directions"
@@ -53,21 +54,18 @@ class Tally:
         self._keep(site, code.indices, code.values * ordinary[:, None], ordinary, states, gradients)
         scored = scored.masked_scatter(scored, ordinary)
         rows, gradient, unit = everything[ordinary], gradients[scored], unit[ordinary]
-        code = SparseCode(indices=code.indices[ordinary], values=code.values[ordinary],
-                          width=code.width)  # fmt: skip
+        code = code.of_rows(ordinary)
         self._reconstruction(site, bench.dictionary, rows, code, unit)
         self._activation(f"{site}/features", code, unit)
         directions = bench.dictionary.W_dec
         self._force(f"{site}/{HEADLINE}", code, gradient, directions, unit)
         self._append(f"{site}/norms", states.norm(dim=-1))
         if self.lens:
-            energies = lens_energies(
-                rows, batch.next_ids[scored], subject.final_norm, subject.unembed
-            )
-            self._force(f"{site}/surprisal", code, energies.surprisal_gradient, directions, unit)
-            self._force(f"{site}/free_energy", code, energies.free_energy_gradient, directions,
-                        unit)  # fmt: skip
-            self._lens_means(site, energies, unit)
+            every_second = batch.positions[scored] % 2 == 1
+            self._lens(
+                subject, site, rows[every_second], batch.next_ids[scored][every_second],
+                code.of_rows(every_second), unit[every_second],
+            )  # fmt: skip
         if self.controls:
             self._force(f"{site}/{PERMUTED}", code, gradient, bench.permuted, unit)
             self._other_document(site, batch, scored, code, gradients, directions, unit)
@@ -137,7 +135,7 @@ class Tally:
         name = f"{site}/{OTHER}"
         foreign = gradients.roll(-1, dims=0)[scored]
         apart = (batch.document.roll(-1) != batch.document)[:, None].expand_as(scored)[scored]
-        code = SparseCode(indices=code.indices[apart], values=code.values[apart], width=code.width)
+        code = code.of_rows(apart)
         self._activation(f"{name}/features", code, unit[apart])
         self._force(name, code, foreign[apart], directions, unit[apart])
 
@@ -159,7 +157,22 @@ class Tally:
         self._add(f"{site}/square", wide.square().sum(1), unit)
         self._add(f"{site}/sum", wide, unit)
 
-    def _lens_means(self, site: str, energies: LensEnergies, unit: Tensor) -> None:
+    def _lens(
+        self,
+        subject: Subject,
+        site: str,
+        rows: Tensor,
+        next_ids: Tensor,
+        code: SparseCode,
+        unit: Tensor,
+    ) -> None:
+        """The two lens energies, on every second place: they cost two products with the
+        vocabulary a site, as much as all else together."""
+        energies = lens_energies(rows, next_ids, subject.final_norm, subject.unembed)
+        directions = self.benches[site].dictionary.W_dec
+        self._activation(f"{site}/{LENS_CODE}/features", code, unit)
+        self._force(f"{site}/surprisal", code, energies.surprisal_gradient, directions, unit)
+        self._force(f"{site}/free_energy", code, energies.free_energy_gradient, directions, unit)
         self._add(f"{site}/mean/surprisal", energies.surprisal.double(), unit)
         self._add(f"{site}/mean/free_energy", energies.free_energy.double(), unit)
 

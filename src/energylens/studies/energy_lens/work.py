@@ -45,11 +45,15 @@ def run(
 
 
 def _control(material: Material, options: EnergyLens, store: Store, progress: Progress) -> Pass:
-    """The same scoring at every second site of a model that has learned nothing, which is dropped
-    when this returns."""
+    """The same scoring on a model that has learned nothing, at every second site and on half of the
+    text; the model is dropped when this returns."""
     generator = torch.Generator().manual_seed(options.seed + 2)
     empty = wrap(random_weights_like(material.subject.loaded, generator))
-    control = replace(material, subject=empty, sites=material.sites[::2])
+    control = replace(
+        material, subject=empty, sites=material.sites[::2],
+        train=material.train.split(0.5, generator)[0],
+        held_out=material.held_out.split(0.5, generator)[0],
+    )  # fmt: skip
     return _pass(control, options, store, progress, model=RANDOM_WEIGHTS)
 
 
