@@ -21,8 +21,8 @@ from energylens.studies.energy_lens.statistics import SiteScores
 
 ABLATE, DOUBLE, RANDOM = "ablate", "double", "random direction"
 KINDS = (ABLATE, DOUBLE, RANDOM)
-# Doubling and the random direction are drawn beside the ablation, in a third of the windows.
-SHARE_OF_OTHERS = 3
+# Doubling and the random direction stand beside the ablation in every fifth window.
+SHARE_OF_OTHERS = 5
 # Steps whose changed states exist at one time.
 STEPS_AT_ONCE = 64
 
