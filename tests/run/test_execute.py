@@ -206,6 +206,26 @@ def test_changed_inputs_are_not_mixed(tmp_path, monkeypatch):
         execute("toy", Toy(mode="fail"), out)
 
 
+def test_input_refused_at_the_start_leaves_nothing(tmp_path):
+    for out in (tmp_path / "new", tmp_path / "old"):
+        if out.name == "old":
+            out.mkdir()  # the user's own empty folder stays
+        with pytest.raises(BadInput, match="does not like"):
+            execute("toy", Toy(mode="refuse"), out)
+        assert out.exists() == (out.name == "old")
+        execute("toy", Toy(parts=1), out)  # corrected, the same --out is free
+
+
+def test_input_refused_later_keeps_what_was_found(tmp_path):
+    with pytest.raises(RuntimeError):
+        execute("toy", Toy(mode="fail"), tmp_path)
+    record = run_record(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({**record, "key": None}))
+    with pytest.raises(BadInput):
+        execute("toy", Toy(mode="fail"), tmp_path)
+    assert (tmp_path / "parts" / "part.0.json").exists() and (tmp_path / "run.json").exists()
+
+
 def test_a_failure_is_on_record_and_the_run_resumes(tmp_path):
     with pytest.raises(RuntimeError):
         execute("toy", Toy(mode="fail"), tmp_path)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, Store
 from energylens.results.record import Estimate, Summary
 from energylens.studies.study import STUDIES, Range, pin_inputs, study
@@ -39,7 +40,7 @@ class Toy:
     text: tuple[Path, ...] = ()
     """Files to read."""
 
-    mode: Literal["plain", "fail", "sleep"] = "plain"
+    mode: Literal["plain", "fail", "sleep", "refuse"] = "plain"
     """What happens at the end."""
 
     quick: bool = False
@@ -60,6 +61,8 @@ def run(options: Toy, *, store: Store, progress: Progress, say: Callable[[str], 
     import numpy as np  # no torch: the kill tests start this program many times
     import pyarrow as pa
 
+    if options.mode == "refuse":
+        raise BadInput("the toy does not like its input")
     pin_inputs(store, {"text": {"sha256": os.environ.get("TOY_TEXT", "0" * 64)}})
     means: list[float] = []
     with progress.task("parts", options.parts, "part") as advance:

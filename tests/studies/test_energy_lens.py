@@ -126,7 +126,7 @@ def test_bad_input_is_one_sentence(change, error, words, tmp_path):
     with pytest.raises(error, match=words) as caught:
         execute("energy-lens", EnergyLens(**{**SMALL, **change}), tmp_path / "bad")
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "bad" / "summary.json").exists()
+    assert not (tmp_path / "bad").exists()
 
 
 def test_too_little_text_names_what_is_needed(tmp_path):

@@ -53,13 +53,15 @@ def execute(
         argv: The command line, for the record.
 
     Raises:
-        BadInput: If options are out of range, or the folder belongs to another run.
+        BadInput: If options are out of range, the folder belongs to another run, or the study
+            refuses its input; if it does so before a part is finished, nothing is left behind.
         Interrupted: On Ctrl-C or SIGTERM; the same call resumes.
     """
     study = STUDIES[study_name]
     check_options(options)
     path = out if out is not None else default_folder(study, options)
     refuse_foreign(path, study, options)
+    made = not path.exists()
     _make(path)
     with hold(path), stoppable():
         refuse_foreign(path, study, options)  # another process may have been first
@@ -75,8 +77,11 @@ def execute(
                 raise ValueError(f"study {study.name!r} signed its summary {summary.study!r}")
             ledger.finish(store, summary.to_json())
         except BaseException as error:
-            with suppress(NoRoom):  # on a full disk the error itself says so
-                ledger.fail(_sentence(error))
+            if isinstance(error, BadInput) and not store.has_parts():
+                _forget(path, folder_too=made)
+            else:
+                with suppress(NoRoom):  # on a full disk the error itself says so
+                    ledger.fail(_sentence(error))
             raise
     return RunResult(path=path, summary=summary)
 
@@ -140,6 +145,16 @@ def _make(path: Path) -> None:
         raise BadInput(
             f"cannot write in {path} ({error.strerror}): choose another folder with --out"
         ) from error
+
+
+def _forget(path: Path, *, folder_too: bool) -> None:
+    """Input was refused before anything was found: leave no trace that the corrected command
+    would stumble over."""
+    (path / "run.json").unlink(missing_ok=True)
+    if folder_too:
+        (path / ".lock").unlink(missing_ok=True)
+        with suppress(OSError):  # something else has put a file there
+            path.rmdir()
 
 
 def _sentence(error: BaseException) -> str:

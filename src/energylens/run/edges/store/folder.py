@@ -51,6 +51,10 @@ class Folder:
             self._hash(file) == digest for file, digest in mark["files"].items()
         )
 
+    def has_parts(self) -> bool:
+        """Whether any part was ever finished."""
+        return bool(self._parts)
+
     def save(
         self,
         part: str,
