@@ -120,7 +120,7 @@ def test_the_command_on_record_can_be_pasted(capsys, tmp_path):
         ("run toy --shift nan", "option --shift is nan: it must be a finite number"),
         ("run toy --layers 1 x", "option --layers is '1 x': it takes one or more: a whole number"),
         ("run toy --layers", "option --layers is given no value: it takes one or more"),
-        ("run toy --mode fial", "option --mode is 'fial': it takes one of plain, fail, sleep, refuse"),
+        ("run toy --mode fial", "option --mode is 'fial': it takes one of plain, fail, sleep, ref"),
         ("run toy --quick yes", "option --quick is 'yes': it takes no value"),
         ("run toy --seed -1", "option --seed is -1: it must be 0 to 2,147,483,647"),
         ("run toy --text a --text b", "option --text is given twice: give it once"),
