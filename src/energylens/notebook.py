@@ -165,7 +165,7 @@ def align(
     benches = {trained.site: trained.bench}
     pieces = pieces_of(windows, model="notebook", size=40)
     found = Scored(pieces=[
-        score_piece(subject, benches, piece, lens=False, keep=True, budget_mb=memory_mb)
+        score_piece(subject, benches, piece, keep=True, budget_mb=memory_mb)
         for piece in pieces
     ])  # fmt: skip
     return Aligned(

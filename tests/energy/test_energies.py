@@ -2,10 +2,12 @@ import pytest
 import torch
 
 from energylens.activations.batch import Batch
+from energylens.core.errors import UnknownName
 from energylens.energy.energies.downstream import downstream_energy, downstream_gradients
+from energylens.energy.energies.entropy import entropy
 from energylens.energy.energies.free_energy import free_energy
 from energylens.energy.energies.surprisal import surprisal
-from energylens.energy.lens_gradients import lens_energies, lens_values
+from energylens.energy.lens_gradients import LENS_ENERGIES, lens_energies, lens_values
 from tests.activations.models import SHAPES, subject, tokens
 from tests.common.compare import assert_close
 
@@ -25,9 +27,10 @@ def test_lens_gradients_are_those_of_finite_differences(family):
     for name, energy in (
         ("surprisal", lambda h: surprisal(h, targets, found.lens)),
         ("free_energy", lambda h: free_energy(h, found.lens)),
+        ("entropy", lambda h: entropy(h, found.lens)),
     ):
-        assert_close(getattr(fused, name), energy(states), rtol=1e-12)
-        along = (getattr(fused, f"{name}_gradient") * direction).sum(1)
+        assert_close(fused.value[name], energy(states), rtol=1e-12)
+        along = (fused.gradient[name] * direction).sum(1)
         assert_close(along, slope(energy, states, direction), rtol=1e-6, atol=1e-8)
 
 
@@ -39,8 +42,33 @@ def test_lens_gradients_equal_autograd_in_blocks(monkeypatch):
     states = torch.randn(10, 32, dtype=torch.float64, requires_grad=True)
     targets = tokens(10)
     fused = lens_energies(states.detach(), targets, found.final_norm, found.unembed)
-    (expected,) = torch.autograd.grad(surprisal(states, targets, found.lens).sum(), states)
-    assert_close(fused.surprisal_gradient, expected, atol=1e-12)
+    for name, energy in (
+        ("surprisal", surprisal(states, targets, found.lens)),
+        ("free_energy", free_energy(states, found.lens)),
+        ("entropy", entropy(states, found.lens)),
+    ):
+        (expected,) = torch.autograd.grad(energy.sum(), states)
+        assert_close(fused.gradient[name], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("names", [("surprisal",), ("free_energy",), ("entropy",), ()])
+def test_what_is_not_asked_for_changes_nothing(names):
+    found, targets = subject(), tokens(6)
+    states = torch.randn(6, 32, dtype=torch.float64)
+    whole = lens_energies(states, targets, found.final_norm, found.unembed)
+    part = lens_energies(states, targets, found.final_norm, found.unembed, names=names)
+    values = lens_values(states, targets, found.final_norm, found.unembed, names=names)
+    assert set(part.value) == set(part.gradient) == set(values) == set(names)
+    for name in names:
+        assert_close(part.value[name], whole.value[name], rtol=1e-12)
+        assert_close(part.gradient[name], whole.gradient[name], rtol=1e-10, atol=1e-14)
+
+
+def test_an_unknown_lens_energy_names_the_nearest():
+    found = subject()
+    with pytest.raises(UnknownName, match="entropy"):
+        lens_values(torch.zeros(1, 32), tokens(1), found.final_norm, found.unembed,
+                    names=("entropie",))  # fmt: skip
 
 
 def test_lens_values_are_those_of_the_gradients(monkeypatch):
@@ -51,10 +79,10 @@ def test_lens_values_are_those_of_the_gradients(monkeypatch):
     states = torch.randn(10, 32, dtype=torch.float64)
     fused = lens_energies(states, targets, found.final_norm, found.unembed)
     alone = lens_values(states, targets, found.final_norm, found.unembed)
-    assert_close(alone[0], fused.surprisal, rtol=1e-12)
-    assert_close(alone[1], fused.free_energy, rtol=1e-12)
+    for name in LENS_ENERGIES:
+        assert_close(alone[name], fused.value[name], rtol=1e-12)
     nothing = lens_values(states[:0], targets[:0], found.final_norm, found.unembed)
-    assert [len(part) for part in nothing] == [0, 0]
+    assert [len(part) for part in nothing.values()] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("family", SHAPES)

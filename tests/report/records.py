@@ -129,6 +129,8 @@ def feature_row(random: np.random.Generator, layer: int, feature: int) -> dict[s
         "efas_surprisal": efas / 2 if scored else nan, "p_max_t_surprisal": 1.0 if scored else nan,
         "efas_free_energy": -efas if scored else nan,
         "p_max_t_free_energy": 0.7 if scored else nan,
+        "efas_entropy": efas / 3 if scored else nan, "p_max_t_entropy": 0.9 if scored else nan,
+        "efas_tuned": efas if scored else nan, "p_max_t_tuned": 0.02 if scored else nan,
     }  # fmt: skip
 
 
@@ -203,6 +205,8 @@ def effect_rows(random: np.random.Generator, row: dict[str, Any]) -> list[dict[s
             "low": measured - 1.5, "high": measured + 1.5, "kl": 0.02,
             "predicted_surprisal": predicted / 2, "measured_surprisal": measured / 2,
             "predicted_free_energy": float("nan"), "measured_free_energy": float("nan"),
+            "predicted_entropy": 0.1, "measured_entropy": 0.2,
+            "predicted_tuned": predicted, "measured_tuned": measured,
         })  # fmt: skip
     return rows
 
@@ -226,6 +230,8 @@ def depth_rows() -> list[dict[str, Any]]:
     curves = {
         "surprisal": lambda x: 11.5 - 8 * x**3,
         "free_energy": lambda x: -14 - 9 * x,
+        "entropy": lambda x: 9 - 6 * x,
+        "tuned": lambda x: 7 - 4 * x,
         "downstream": lambda x: 3.4 + 0 * x,
     }
     rows = []

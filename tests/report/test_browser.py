@@ -270,7 +270,7 @@ def test_the_table_view_opens(visit):
         details = page.locator("#depth details")
         assert not details.locator("table").is_visible()
         details.locator("summary").press("Enter")
-        assert details.locator("tbody tr").count() == 9
+        assert details.locator("tbody tr").count() == 15
 
 
 def test_numbers_of_the_script_are_those_of_the_prose(visit):
@@ -304,7 +304,7 @@ def test_without_scripts_the_paper_remains(visit, tmp_path):
     with visit(java_script_enabled=False) as page:
         assert page.locator("h1").is_visible()
         assert page.locator(".card").count() == 5
-        assert page.locator("figure .drawing").count() == 11
+        assert page.locator("figure .drawing").count() == 12
         assert page.locator(".still tbody tr").count() == 30
         assert page.locator("#browser").is_hidden()
         assert page.locator("[data-copy]:visible").count() == 0

@@ -4,12 +4,14 @@ import torch
 
 from energylens.activations.batch import Batch
 from energylens.energy.energies.downstream import downstream_gradients, next_token_surprisal
+from energylens.energy.energies.entropy import entropy
 from energylens.energy.energies.free_energy import free_energy
 from energylens.energy.energies.surprisal import surprisal
+from energylens.energy.energies.tuned import Translator, tuned
 from energylens.energy.intervention import Step
-from energylens.energy.lens_gradients import lens_energies
 from energylens.studies.energy_lens import proof
 from energylens.studies.energy_lens.held import Held
+from energylens.studies.energy_lens.lens import LENS
 from tests.activations.models import subject, tokens
 from tests.common.compare import assert_close
 
@@ -39,19 +41,28 @@ def test_lens_changes_are_those_of_one_step_at_a_time(monkeypatch):
                  torch.randn(32, generator=generator, dtype=torch.float64), dim=0))
         for n in range(8)
     ]  # fmt: skip
-    changes = proof._lens_changes(found, here, steps)
+    translator = Translator(
+        A=torch.randn(32, 32, generator=generator, dtype=torch.float64) / 6,
+        b=torch.randn(32, generator=generator, dtype=torch.float64),
+    )
+    changes = proof._lens_changes(found, translator, here, steps)
     for step, row in zip(steps, changes, strict=True):
-        before = here.states[step.window, step.positions]
-        moved = step.change[:, None] * step.direction
         targets = here.ids[step.window, step.positions + 1]
-        old = lens_energies(before, targets, found.final_norm, found.unembed)
-        expected = [
-            (moved * old.surprisal_gradient).sum(),
-            (moved * old.free_energy_gradient).sum(),
-            (surprisal(before + moved, targets, found.lens) - old.surprisal).sum(),
-            (free_energy(before + moved, found.lens) - old.free_energy).sum(),
-        ]
-        assert_close(row, torch.stack(expected).detach(), rtol=1e-9, atol=1e-10)
+        moved = step.change[:, None] * step.direction
+        energies = {
+            "surprisal": lambda h, targets=targets: surprisal(h, targets, found.lens),
+            "free_energy": lambda h: free_energy(h, found.lens),
+            "entropy": lambda h: entropy(h, found.lens),
+            "tuned": lambda h, targets=targets: tuned(h, targets, found.lens, translator),
+        }
+        for number, name in enumerate(LENS):
+            before = here.states[step.window, step.positions].clone().requires_grad_()
+            energy = energies[name](before)
+            (slope,) = torch.autograd.grad(energy.sum(), before)
+            after = energies[name](before.detach() + moved)
+            assert_close(row[number], (moved * slope).sum(), rtol=1e-8, atol=1e-10)
+            assert_close(row[len(LENS) + number], (after - energy.detach()).sum(), rtol=1e-8,
+                         atol=1e-10)  # fmt: skip
 
 
 def test_the_loss_of_a_window_is_the_models_own():

@@ -16,6 +16,10 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("p_max_t_surprisal", "p, family-wise, surprisal", False),
     ("efas_free_energy", "EFAS, free energy", True),
     ("p_max_t_free_energy", "p, family-wise, free energy", False),
+    ("efas_entropy", "EFAS, entropy", True),
+    ("p_max_t_entropy", "p, family-wise, entropy", False),
+    ("efas_tuned", "EFAS, tuned lens", True),
+    ("p_max_t_tuned", "p, family-wise, tuned lens", False),
 )  # fmt: skip
 
 

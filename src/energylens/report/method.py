@@ -28,6 +28,10 @@ HUBEN = (
     "ICLR 2024. arXiv:2309.08600."
 )
 LENS = "nostalgebraist. Interpreting GPT: the logit lens. 2020."
+TUNED = (
+    "Belrose, N. et al. Eliciting latent predictions from transformers with the tuned lens. 2023. "
+    "arXiv 2303.08112."
+)
 SUN = "Sun, M. et al. Massive activations in large language models. 2024. arXiv:2402.17762."
 WESTFALL = "Westfall, P. H., Young, S. S. Resampling-based multiple testing. Wiley, 1993."
 CAMERON = (
@@ -74,15 +78,19 @@ METHODS: tuple[Method, ...] = (
         formula=(
             "surprisal = −log softmax(W_U norm(h))[next token]",
             "free energy = −log Σ exp(W_U norm(h))",
+            "entropy = −Σ p log p, p = softmax(W_U norm(h))",
+            "tuned = −log softmax(W_U norm(A h + b))[next token]",
             "downstream = the model's own loss, as a function of h",
         ),
         text=(
             "An energy is a scalar of the state h at one site and position, differentiable in h. "
             "Findings rest on the downstream energy, whose gradient is exact: the rest of the "
-            "network is run. The two lens energies read the state through the model's own final "
-            "norm and unembedding; they are badly calibrated in early layers and are shown beside.",
+            "network is run. The raw lens energies read the state through the model's own final "
+            "norm and unembedding; they are badly calibrated in early layers and are shown beside. "
+            "The tuned lens first moves the state by an affine map, trained for each site by least "
+            "squares and then by KL to the model's own output.",
         ),
-        sources=(LENS,),
+        sources=(LENS, TUNED),
         page="docs/measures/surprisal.md",
     ),
     Method(

@@ -21,6 +21,10 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("measured_surprisal", "measured, surprisal", True),
     ("predicted_free_energy", "predicted, free energy", True),
     ("measured_free_energy", "measured, free energy", True),
+    ("predicted_entropy", "predicted, entropy", True),
+    ("measured_entropy", "measured, entropy", True),
+    ("predicted_tuned", "predicted, tuned lens", True),
+    ("measured_tuned", "measured, tuned lens", True),
 )  # fmt: skip
 MOST_PANELS = 9
 LEVEL, Z95 = 0.05, 1.96

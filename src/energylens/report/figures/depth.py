@@ -1,5 +1,6 @@
 """How does the energy change with depth? Each energy's mean by layer, beside a uniform guess."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,12 @@ NAMES = {
     "surprisal": "surprisal through the lens",
     "downstream": "downstream: the model's own loss",
     "free_energy": "free energy through the lens",
+    "tuned": "surprisal, tuned lens",
+    "entropy": "entropy through the lens",
 }
+
+GROUPS = (("surprisal", "tuned", "downstream"), ("free_energy",), ("entropy",))
+MARKERS = {"downstream": "s", "tuned": "D"}
 
 
 def figure(records: Records) -> Figure | None:
@@ -27,12 +33,13 @@ def figure(records: Records) -> Figure | None:
     if depth is None:
         return None
     uniform = records.summary.get("figures", {}).get("uniform_surprisal", {}).get("value")
-    groups = [("surprisal", "downstream"), ("free_energy",)]
+    there = set(depth.text("energy"))
+    groups = [[name for name in group if name in there] for group in GROUPS]
     panels = [
         Panel(draw=partial(_draw, depth=depth, energies=group,
                            uniform=uniform if "surprisal" in group else None),
               label=f"Mean {' and '.join(NAMES[e] for e in group)} by layer.")
-        for group in groups if set(group) & set(depth.text("energy"))
+        for group in groups if group
     ]  # fmt: skip
     return Figure(
         name="depth",
@@ -60,7 +67,7 @@ def _columns(depth: Table) -> list[Column]:
     ]
 
 
-def _draw(axes: Axes, *, depth: Table, energies: tuple[str, ...], uniform: float | None) -> Marks:
+def _draw(axes: Axes, *, depth: Table, energies: Sequence[str], uniform: float | None) -> Marks:
     frame(axes, across="layer", up="mean energy (nats per token)", pad=0.1)
     energy = np.array(depth.text("energy"))
     rows = [np.flatnonzero(energy == name) for name in energies]
@@ -86,7 +93,7 @@ def _curve(axes: Axes, depth: Table, across: np.ndarray, rows: np.ndarray, name:
     rows = rows[np.argsort(across[rows], kind="stable")]
     x, y = across[rows], depth.number("mean")[rows]
     color = LIGHT["muted"] if name == "downstream" else LIGHT["accent"]
-    marker = "s" if name == "downstream" else "o"
+    marker = MARKERS.get(name, "o")
     axes.vlines(x, depth.number("low")[rows], depth.number("high")[rows], color=color, zorder=3)
     axes.plot(x, y, marker=marker, ms=6, mec=LIGHT["paper"], mew=0.6, color=color, zorder=4)
     known = np.isfinite(y)
@@ -111,7 +118,17 @@ def _answer(depth: Table, uniform: float | None) -> str:
     worse = int((mean > uniform).sum()) if uniform is not None else 0
     if worse:
         text += f" At {worse} of {several(lens.rows, 'site')} it is worse than a uniform guess."
-    return text
+    return text + _tuned(depth)
+
+
+def _tuned(depth: Table) -> str:
+    tuned = depth.equal("energy", "tuned")
+    tuned = tuned.where(np.isfinite(tuned.number("mean")))
+    if not tuned.rows:
+        return ""
+    order = np.argsort([blocks_below(site) for site in tuned.text("site")], kind="stable")
+    tuned = tuned.where(order)
+    return f" Through the tuned lens: from {_point(tuned, 0)} to {_point(tuned, -1)}."
 
 
 def _point(lens: Table, row: int) -> str:

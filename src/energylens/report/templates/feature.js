@@ -55,9 +55,12 @@ class Page {
       ["evidence", `${number(feature.n_active)} tokens, ${number(feature.n_documents)} documents`],
       ["attribution", `${number(feature.attribution, 3, true)} nats/token`],
     ];
-    if (feature.efas_surprisal !== undefined) {
-      facts.push(["EFAS of surprisal", `${fixed(feature.efas_surprisal, 3, true)}, p ${relation(feature.p_max_t_surprisal)}`],
-        ["EFAS of free energy", `${fixed(feature.efas_free_energy, 3, true)}, p ${relation(feature.p_max_t_free_energy)}`]);
+    for (const [energy, label] of [["tuned", "tuned lens"], ["surprisal", "surprisal"],
+      ["free_energy", "free energy"], ["entropy", "entropy"]]) {
+      const efas = feature[`efas_${energy}`];
+      if (efas !== undefined) {
+        facts.push([`EFAS of ${label}`, `${fixed(efas, 3, true)}, p ${relation(feature[`p_max_t_${energy}`])}`]);
+      }
     }
     if (page && page.ablation_measured !== null) {
       facts.push(

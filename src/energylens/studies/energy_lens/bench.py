@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from energylens.energy.energies.tuned import Translator
 from energylens.features.dictionary import Dictionary
 from energylens.features.ordinary import Ordinary
 
@@ -31,6 +32,7 @@ class Bench:
         mean_state: Mean of the training rows.
         ordinary: The rule that the dictionary was trained under: states outside are massive
             activations, which no statistic counts.
+        translator: The tuned lens of the site; None for a control, where no lens is read.
     """
 
     dictionary: Dictionary
@@ -38,3 +40,4 @@ class Bench:
     random: RandomDirections
     mean_state: Float[Tensor, " d_model"]
     ordinary: Ordinary
+    translator: Translator | None = None

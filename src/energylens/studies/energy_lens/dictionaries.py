@@ -13,6 +13,8 @@ from energylens.activations.subject import Subject
 from energylens.activations.suffix import run_from
 from energylens.core.ports import Progress, Store, silence
 from energylens.energy.energies.downstream import next_token_surprisal
+from energylens.energy.energies.tuned import Translator
+from energylens.energy.translators import TranslatorOptions, fit_translator
 from energylens.features.chance import random_dictionary_like
 from energylens.features.dictionary import Dictionary
 from energylens.features.evaluate import fvu
@@ -29,9 +31,11 @@ from energylens.studies.energy_lens.held import Held
 
 TRAINED = "trained"
 RANDOM_DIRECTIONS = 1024
-SUBSTITUTED_WINDOWS = 12
+SUBSTITUTED_WINDOWS = 8
 # Rows whose projections set the random directions' thresholds: rates of one in a thousand.
 THRESHOLD_ROWS = 16_384
+# Least squares leave little; each further step costs three products with the vocabulary.
+TRANSLATORS = TranslatorOptions(steps=10)
 
 
 def train_sites(
@@ -55,22 +59,62 @@ def train_sites(
     missing = [site for site in sites if not store.done(_part(model, site))]
     if missing:
         store.require_room(len(missing) * _bytes_of_a_bench(subject, options))
-        rows = collect_rows(subject, ids, document, missing, budget_mb=budget_mb,
-                            progress=progress, label=f"activations, {model} model")  # fmt: skip
+        # The tuned lens is trained to the model's own output, which the last block decides.
+        last = [f"blocks.{subject.n_layers - 1}.resid_post"] if model == TRAINED else []
+        rows = collect_rows(
+            subject, ids, document, list(dict.fromkeys([*missing, *last])), budget_mb=budget_mb,
+            progress=progress, label=f"activations, {model} model",
+        )  # fmt: skip
+        final = rows[last[0]] if last else None
         for site in missing:
+            here = rows[site] if site in last else rows.pop(site)
             trained = train_bench(
-                rows.pop(site), options, torch.Generator().manual_seed(_seed(seed, model, site)),
+                here, options, torch.Generator().manual_seed(_seed(seed, model, site)),
                 metadata={"hook_name": site, "model_name": subject.loaded.name},
                 progress=progress, label=f"dictionary {site} ({model})",
             )  # fmt: skip
+            if final is not None:
+                generator = torch.Generator().manual_seed(_seed(seed, "translator", site))
+                trained = replace(trained, translator=_translator(
+                    subject, site, here, final, trained, generator, progress
+                ))  # fmt: skip
             _save(trained, store, model, site)
-    return {
-        site: bench_of(TrainedBench(
-            dictionary=saelens.load(store.folder(_folder(model, site))),
-            controls=store.tensors(_part(model, site)), record=store.record(_part(model, site)),
-        ), device=subject.device)
-        for site in sites
-    }  # fmt: skip
+    return {site: bench_of(_kept(store, model, site), device=subject.device) for site in sites}
+
+
+def _translator(
+    subject: Subject,
+    site: str,
+    rows: Float[Tensor, "sample d_model"],
+    final: Float[Tensor, "sample d_model"],
+    trained: "TrainedBench",
+    generator: torch.Generator,
+    progress: Progress,
+) -> Translator:
+    """The tuned lens of a site, from the rows its dictionary was trained on."""
+    if rows is final:  # the last block's own output: the lens is the model
+        eye = torch.eye(rows.shape[1]).to(rows)
+        return Translator(A=eye, b=torch.zeros_like(eye[0]), kl=0.0, kl_untuned=0.0)
+    inside = bench_of(trained, device=rows.device).ordinary.holds(rows)
+    return fit_translator(
+        rows[inside], final[inside], subject.final_norm, subject.unembed, TRANSLATORS,
+        generator=generator, progress=progress, label=f"tuned lens {site}",
+    )  # fmt: skip
+
+
+def _kept(store: Store, model: str, site: str) -> "TrainedBench":
+    part = _part(model, site)
+    controls, record = store.tensors(part), store.record(part)
+    translator = None
+    if "translator_A" in controls:
+        translator = Translator(
+            A=controls.pop("translator_A"), b=controls.pop("translator_b"),
+            kl=record["kl_tuned"], kl_untuned=record["kl_raw"],
+        )  # fmt: skip
+    return TrainedBench(
+        dictionary=saelens.load(store.folder(_folder(model, site))), controls=controls,
+        record=record, translator=translator,
+    )  # fmt: skip
 
 
 def _part(model: str, site: str) -> str:
@@ -91,8 +135,12 @@ def _save(trained: "TrainedBench", store: Store, model: str, site: str) -> None:
     control only until the run is done."""
     part, folder = _part(model, site), _folder(model, site)
     written = saelens.files(trained.dictionary)
+    tensors, record = dict(trained.controls), dict(trained.record)
+    if (lens := trained.translator) is not None:
+        tensors |= {"translator_A": lens.A, "translator_b": lens.b}
+        record |= {"kl_tuned": lens.kl, "kl_raw": lens.kl_untuned}
     store.save(
-        part, tensors={part: trained.controls}, records={part: trained.record},
+        part, tensors={part: tensors}, records={part: record},
         files={f"{folder}/{name}": write for name, write in written.items()},
         scratch=model != TRAINED,
     )  # fmt: skip
@@ -105,6 +153,7 @@ class TrainedBench:
     dictionary: Dictionary
     controls: Mapping[str, Tensor]
     record: Mapping[str, Any]
+    translator: Translator | None = None
 
 
 def train_bench(
@@ -171,6 +220,7 @@ def bench_of(trained: TrainedBench, *, device: torch.device | str) -> Bench:
         random=RandomDirections(rows=kept["random_rows"], thresholds=kept["random_thresholds"]),
         mean_state=kept["mean_state"],
         ordinary=Ordinary(center=kept["center"], radius=float(kept["radius"])),
+        translator=trained.translator.to(device) if trained.translator else None,
     )
 
 

@@ -12,10 +12,11 @@ from energylens.results.format import count, interval, number, percent
 from energylens.results.record import Control, Estimate, Summary
 from energylens.stats.rates import poisson_interval, wilson_interval
 from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.lens import LENS
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.statistics import LEVEL, RANDOM_WEIGHTS, Inference, SiteScores
 from energylens.studies.energy_lens.tables import EXPECTED, allowed
-from energylens.studies.energy_lens.tally import HEADLINE, LENS
+from energylens.studies.energy_lens.tally import HEADLINE
 
 QUICK_DOCUMENTS = 100
 
@@ -281,9 +282,9 @@ def _limits(
         "Intervals of EFAS take the standard deviations of activation and force as known.",
         f"The energy counts losses inside windows of {options.context} tokens; what a feature does"
         " beyond the window is not seen.",
-        "The raw lens energies (surprisal, free energy) are badly calibrated before the last"
-        " layers, and are scored on every second place of half of the documents; the finding rests"
-        " on the downstream energy.",
+        "The raw lens energies (surprisal, free energy, entropy) are badly calibrated before the"
+        " last layers, and are scored on every fourth place of half of the documents, the tuned"
+        " one on every second place of all: the finding rests on the downstream energy.",
     ]
     if "Q4" in material.subject.loaded.source or "smollm2" in material.subject.loaded.source:
         limits.append(

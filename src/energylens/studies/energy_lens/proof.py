@@ -12,11 +12,13 @@ from torch import Tensor
 
 from energylens.activations.subject import Subject
 from energylens.core.ports import Progress, Store
+from energylens.energy.energies.tuned import Translator
 from energylens.energy.intervention import Step, measure_effects
-from energylens.energy.lens_gradients import lens_energies, lens_values
 from energylens.features.dictionary import Dictionary
 from energylens.stats.nulls import random_unit_directions
+from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.held import Held
+from energylens.studies.energy_lens.lens import LENS, read_energies, read_values
 from energylens.studies.energy_lens.statistics import SiteScores
 
 ABLATE, DOUBLE, RANDOM = "ablate", "double", "random direction"
@@ -59,7 +61,7 @@ def choose(scores: SiteScores, count: int, generator: torch.Generator) -> list[C
 def prove_site(
     subject: Subject,
     site: str,
-    dictionary: Dictionary,
+    bench: Bench,
     here: Held,
     choices: Sequence[Choice],
     store: Store,
@@ -72,11 +74,15 @@ def prove_site(
     part = f"proof.{site}"
     if store.done(part):
         return
-    steps, table = _plan(dictionary, here, choices, contexts=contexts, generator=generator)
+    steps, table = _plan(bench.dictionary, here, choices, contexts=contexts, generator=generator)
     effects = measure_effects(
         subject, site, here.batch, here.states, steps, progress=progress, label=f"proof {site}"
     )
-    lens = _lens_changes(subject, here, steps) if steps else torch.zeros(0, 4)
+    assert bench.translator is not None
+    lens = (
+        _lens_changes(subject, bench.translator, here, steps)
+        if steps else torch.zeros(0, 2 * len(LENS))
+    )  # fmt: skip
     store.save(
         part,
         tensors={part: {
@@ -126,11 +132,11 @@ def _plan(
 
 
 def _lens_changes(
-    subject: Subject, here: Held, steps: Sequence[Step]
+    subject: Subject, translator: Translator, here: Held, steps: Sequence[Step]
 ) -> Float[Tensor, "step quantity"]:
-    """Change of the two lens energies at the changed positions, summed over them.
+    """Change of the lens energies at the changed positions, summed over them.
 
-    Columns: predicted surprisal, predicted free energy, measured surprisal, measured free energy.
+    Columns: predicted change of each energy of `LENS`, then the measured one of each.
     """
     width = here.ids.shape[1]
     places = [step.window * width + step.positions for step in steps]
@@ -138,20 +144,17 @@ def _lens_changes(
     unique = torch.cat(places).unique()
     states = here.states.flatten(0, 1)
     targets = here.ids.roll(-1, dims=1).flatten()
-    old = lens_energies(states[unique], targets[unique], subject.final_norm, subject.unembed)
-    changes = torch.zeros(len(steps), 4, dtype=torch.float64, device=states.device)
+    old = read_energies(subject, translator, states[unique], targets[unique], LENS)
+    changes = torch.zeros(len(steps), 2 * len(LENS), dtype=torch.float64, device=states.device)
     for first in range(0, len(steps), STEPS_AT_ONCE):
         group = range(first, min(first + STEPS_AT_ONCE, len(steps)))
         place = torch.cat([places[n] for n in group])
         of = torch.cat([torch.full_like(places[n], n) for n in group])
         moved = torch.cat([steps[n].change[:, None] * steps[n].direction for n in group])
         at = torch.searchsorted(unique, place)
-        new = lens_values(states[place] + moved, targets[place], subject.final_norm,
-                          subject.unembed)  # fmt: skip
-        changes.index_add_(0, of, torch.stack([
-            torch.linalg.vecdot(moved, old.surprisal_gradient[at]),
-            torch.linalg.vecdot(moved, old.free_energy_gradient[at]),
-            new[0] - old.surprisal[at],
-            new[1] - old.free_energy[at],
-        ], dim=1).double())  # fmt: skip
+        new = read_values(subject, translator, states[place] + moved, targets[place], LENS)
+        predicted = [torch.linalg.vecdot(moved, old.gradient[name][at]) for name in LENS]
+        measured = [new[name] - old.value[name][at] for name in LENS]
+        columns = torch.stack([*predicted, *measured], dim=1).double()
+        changes.index_add_(0, of, columns)
     return changes

@@ -27,7 +27,7 @@ from energylens.energy.alignment import (
 from energylens.energy.energies.downstream import downstream_gradients
 from energylens.sources.windows import TokenWindows
 from energylens.studies.energy_lens.bench import Bench
-from energylens.studies.energy_lens.tally import Tally
+from energylens.studies.energy_lens.tally import Lenses, Tally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def score_piece(
     benches: Mapping[str, Bench],
     piece: Piece,
     *,
-    lens: bool,
+    lens: Lenses = (),
     keep: bool,
     controls: bool = True,
     budget_mb: float | int,
@@ -86,7 +86,7 @@ def score_piece(
     """Sums and, with `keep`, codes, states and gradients of one piece, by `site/quantity`.
 
     Args:
-        lens: Whether to score the two lens energies too.
+        lens: Which lens energies to score too, and on every how many places.
         keep: Whether the piece's features will be shown and intervened on.
         controls: Whether to score permuted decoders, another document and random directions too.
         budget_mb: Memory for one batch's activations.

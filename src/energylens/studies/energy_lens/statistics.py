@@ -13,8 +13,9 @@ from energylens.stats.multiplicity import benjamini_hochberg, max_t
 from energylens.stats.nulls import enough_evidence
 from energylens.stats.robust import cluster_mean_interval, cluster_robust_t
 from energylens.studies.energy_lens.bench import Bench
+from energylens.studies.energy_lens.lens import LENS, TUNED
 from energylens.studies.energy_lens.scoring import Scored
-from energylens.studies.energy_lens.tally import HEADLINE, LENS, LENS_CODE, OTHER, PERMUTED, RANDOM
+from energylens.studies.energy_lens.tally import CODE_OF, HEADLINE, OTHER, PERMUTED, RANDOM
 
 LEVEL = 0.05
 # Ways to deal decoder rows out: a family-wise p as small as .0005.
@@ -194,7 +195,11 @@ def infer(
         return _family(benches, over, name, kind, code=code, draws=draws, seed=seed)
 
     energies = {HEADLINE: family(HEADLINE)}
-    energies |= {energy: family(energy, code=LENS_CODE, over=scored.half_b) for energy in LENS}
+    energies |= {
+        energy: family(energy, code=CODE_OF[energy],
+                       over=scored if energy == TUNED else scored.half_b)
+        for energy in LENS
+    }  # fmt: skip
     controls = {
         PERMUTED: family(PERMUTED, "permuted"),
         RANDOM: family(RANDOM, "random", code=RANDOM),

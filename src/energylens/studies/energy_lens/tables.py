@@ -15,11 +15,12 @@ from energylens.stats.rates import wilson_interval
 from energylens.stats.robust import cluster_mean_interval
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.bench import Bench
+from energylens.studies.energy_lens.lens import LENS, TUNED
 from energylens.studies.energy_lens.passes import Pass
 from energylens.studies.energy_lens.proof import ABLATE, KINDS
 from energylens.studies.energy_lens.scoring import Scored
 from energylens.studies.energy_lens.statistics import Inference, SiteScores
-from energylens.studies.energy_lens.tally import HEADLINE, LENS, LENS_CODE
+from energylens.studies.energy_lens.tally import CODE_OF, HEADLINE
 
 Row = dict[str, Any]
 QUANTILES = (5, 25, 50, 75, 95)
@@ -186,11 +187,10 @@ def dictionary_rows(
 
 def depth_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
     """Mean energy by depth; the downstream energy is the model's loss, the same at every site."""
-    shown = scored.half_b  # where the lens energies are scored
-    samples = {site: shown.all(f"{site}/{LENS_CODE}/features/samples") for site in benches}
     loss = scored.loss_by_unit()
     for site in benches:
-        means = {energy: shown.all(f"{site}/mean/{energy}") / samples[site] for energy in LENS}
+        means = {name: _lens_mean(scored if name == TUNED else scored.half_b, site, name)
+                 for name in LENS}  # fmt: skip
         for energy, by_unit in (means | {HEADLINE: loss}).items():
             mean = cluster_mean_interval(by_unit[:, None])
             yield {
@@ -198,6 +198,22 @@ def depth_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
                 "mean": float(mean.estimate), "low": float(mean.low), "high": float(mean.high),
                 "n_documents": len(by_unit),
             }  # fmt: skip
+
+
+def _lens_mean(scored: Scored, site: str, energy: str) -> Tensor:
+    """Mean energy of each document."""
+    samples = scored.all(f"{site}/{CODE_OF[energy]}/features/samples")
+    return scored.all(f"{site}/mean/{energy}") / samples
+
+
+def lens_rows(benches: Mapping[str, Bench]) -> Iterator[Row]:
+    """How far the lens is from the model's own output at each site, raw and tuned."""
+    for site, bench in benches.items():
+        assert bench.translator is not None
+        yield {
+            "site": site, "layer": layer_of(site), "kl_raw": bench.translator.kl_untuned,
+            "kl_tuned": bench.translator.kl,
+        }  # fmt: skip
 
 
 def sink_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
@@ -236,8 +252,9 @@ def effect_rows(store: Store, sites: Mapping[str, Bench], documents: Mapping[str
                     "low": float(bounds.low) if bounds else float("nan"),
                     "high": float(bounds.high) if bounds else float("nan"),
                     "kl": float(proof["kl"][mine].mean()),
-                    "predicted_surprisal": lens[0], "measured_surprisal": lens[2],
-                    "predicted_free_energy": lens[1], "measured_free_energy": lens[3],
+                    **{f"{what}_{energy}": lens[len(LENS) * measured + number]
+                       for number, energy in enumerate(LENS)
+                       for measured, what in enumerate(("predicted", "measured"))},
                 }  # fmt: skip
 
 
@@ -348,6 +365,7 @@ def measurement_tables(
         "controls": table(list(control_rows(inference))),
         "dictionaries": table(dictionaries),
         "depth": table(list(depth_rows(benches, scored))),
+        "lenses": table(list(lens_rows(benches))),
         "token_sites": table(list(sink_rows(benches, scored))),
         "effects": table(list(effect_rows(store, benches, documents))),
         "calibration": table(list(calibration_rows(store, benches, documents,

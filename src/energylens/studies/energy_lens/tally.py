@@ -1,6 +1,6 @@
 """Running sums of one piece of text, by site: what every energy and control is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -9,17 +9,20 @@ from torch import Tensor
 from energylens.activations.batch import Batch
 from energylens.activations.subject import Subject
 from energylens.energy.alignment import ActivationSums, ForceSums, active_forces
-from energylens.energy.lens_gradients import lens_energies
 from energylens.features.code import SparseCode
 from energylens.features.dictionary import Dictionary
 from energylens.studies.energy_lens.bench import Bench, RandomDirections
+from energylens.studies.energy_lens.lens import RAW, TUNED, read_energies
 
 HEADLINE = "downstream"
-LENS = ("surprisal", "free_energy")
-LENS_CODE = "lens"  # the activations on the places where the lens energies are scored
+# The activations on the places where each lens energy is scored.
+CODE_OF = {**dict.fromkeys(RAW, "raw lens"), TUNED: "tuned lens"}
 PERMUTED = "permuted decoder"
 OTHER = "activations of another document"
 RANDOM = "matched random directions"
+
+# Names of energies, and every how many places they are scored.
+Lenses = Sequence[tuple[Sequence[str], int]]
 
 
 class Tally:
@@ -30,7 +33,7 @@ class Tally:
         benches: Mapping[str, Bench],
         *,
         n_units: int,
-        lens: bool,
+        lens: Lenses,
         keep: bool,
         controls: bool,
     ) -> None:
@@ -60,12 +63,10 @@ class Tally:
         directions = bench.dictionary.W_dec
         self._force(f"{site}/{HEADLINE}", code, gradient, directions, unit)
         self._append(f"{site}/norms", states.norm(dim=-1))
-        if self.lens:
-            every_second = batch.positions[scored] % 2 == 1
-            self._lens(
-                subject, site, rows[every_second], batch.next_ids[scored][every_second],
-                code.of_rows(every_second), unit[every_second],
-            )  # fmt: skip
+        for names, stride in self.lens:
+            some = batch.positions[scored] % stride == 1
+            self._lens(subject, site, names, rows[some], batch.next_ids[scored][some],
+                       code.of_rows(some), unit[some])  # fmt: skip
         if self.controls:
             self._force(f"{site}/{PERMUTED}", code, gradient, bench.permuted, unit)
             self._other_document(site, batch, scored, code, gradients, directions, unit)
@@ -161,20 +162,21 @@ class Tally:
         self,
         subject: Subject,
         site: str,
+        names: Sequence[str],
         rows: Tensor,
         next_ids: Tensor,
         code: SparseCode,
         unit: Tensor,
     ) -> None:
-        """The two lens energies, on every second place: they cost two products with the
-        vocabulary a site, as much as all else together."""
-        energies = lens_energies(rows, next_ids, subject.final_norm, subject.unembed)
-        directions = self.benches[site].dictionary.W_dec
-        self._activation(f"{site}/{LENS_CODE}/features", code, unit)
-        self._force(f"{site}/surprisal", code, energies.surprisal_gradient, directions, unit)
-        self._force(f"{site}/free_energy", code, energies.free_energy_gradient, directions, unit)
-        self._add(f"{site}/mean/surprisal", energies.surprisal.double(), unit)
-        self._add(f"{site}/mean/free_energy", energies.free_energy.double(), unit)
+        """Energies of the lens, on some of the places: two or three products with the vocabulary
+        a site are as much as all else together."""
+        bench = self.benches[site]
+        energies = read_energies(subject, bench.translator, rows, next_ids, names)
+        self._activation(f"{site}/{CODE_OF[names[0]]}/features", code, unit)
+        for name in names:
+            self._force(f"{site}/{name}", code, energies.gradient[name], bench.dictionary.W_dec,
+                        unit)  # fmt: skip
+            self._add(f"{site}/mean/{name}", energies.value[name].double(), unit)
 
     def _add(self, name: str, values: Tensor, unit: Tensor) -> None:
         if name not in self.lists:

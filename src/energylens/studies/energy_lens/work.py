@@ -13,6 +13,7 @@ from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.dictionaries import TRAINED, losses_by_window, train_sites
 from energylens.studies.energy_lens.finding import summarise
 from energylens.studies.energy_lens.held import Held, held
+from energylens.studies.energy_lens.lens import RAW, TUNED
 from energylens.studies.energy_lens.material import Material, gather
 from energylens.studies.energy_lens.pages import featured_tables
 from energylens.studies.energy_lens.passes import Kept, Pass
@@ -23,6 +24,9 @@ from energylens.studies.energy_lens.tables import measurement_tables
 
 DOCUMENTS_PER_PIECE = 40
 RANDOM_WEIGHTS = "random_weights"
+# Lens energies are scored on every so many places: each product with the vocabulary costs as much
+# as eight blocks of SmolLM2.
+TUNED_STRIDE, RAW_STRIDE = 2, 4
 
 
 def run(
@@ -71,13 +75,15 @@ def _pass(
         for piece in pieces if not store.done(piece.name)
     ))  # fmt: skip
     for number, piece in enumerate(pieces):
-        # Half B (odd pieces) is where features are shown and intervened on. The two lens energies,
-        # which cost as much as all else together, are scored there alone.
-        shown = model == TRAINED and number % 2 == 1
+        # Half B (odd pieces) is where features are shown and intervened on. What is read through
+        # the raw lens, shown for comparison, is scored there alone, and on fewer places.
+        real, shown = model == TRAINED, number % 2 == 1
+        lens = ((TUNED,), TUNED_STRIDE), *([(RAW, RAW_STRIDE)] if shown else [])
         if not store.done(piece.name):
-            found = score_piece(subject, benches, piece, lens=shown, keep=shown,
-                                controls=model == TRAINED, budget_mb=options.memory_mb,
-                                progress=progress)  # fmt: skip
+            found = score_piece(
+                subject, benches, piece, lens=lens if real else (), keep=real and shown,
+                controls=real, budget_mb=options.memory_mb, progress=progress,
+            )  # fmt: skip
             store.save(piece.name, tensors={piece.name: found}, scratch=True)
     scored = Scored(pieces=[Kept(store=store, name=piece.name) for piece in pieces])
     return Pass(benches=benches, pieces=pieces, scored=scored)
@@ -104,7 +110,7 @@ def _prove(
         generator = torch.Generator().manual_seed(options.seed + 100 + number)
         half_a = score_half(trained.scored, site, bench, half=0)
         prove_site(
-            material.subject, site, bench.dictionary, _held(material, trained, site),
+            material.subject, site, bench, _held(material, trained, site),
             choose(half_a, options.proof_features, generator), store,
             contexts=options.proof_contexts, generator=generator, progress=progress,
         )  # fmt: skip
