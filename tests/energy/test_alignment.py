@@ -7,8 +7,10 @@ from energylens.energy.alignment import (
     ActivationSums,
     ForceSums,
     active_forces,
+    alignment_with_every_direction,
     energy_feature_alignment,
     join,
+    within_units,
 )
 from tests.common.compare import assert_close
 from tests.oracles import efas as oracle
@@ -49,6 +51,49 @@ def dense(case):
     activation = torch.zeros(N, M, dtype=torch.float64)
     activation.scatter_(1, case[0], case[1])
     return activation.numpy(), gradient, directions, unit
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_demeaned_alignment_is_that_of_demeaned_series(seed):
+    indices, values, gradient, directions, unit = case = sparse_case(seed)
+    a = ActivationSums.zeros(width=M, n_units=UNITS)
+    f = ForceSums.zeros(width=M, d_model=D, n_units=UNITS)
+    a.add_(indices, values, unit)
+    f.add_(indices, values, gradient, active_forces(indices, gradient, directions), unit)
+    activation, *_ = dense(case)
+    flat = gradient.numpy().copy()
+    for u in range(UNITS):
+        here = unit.numpy() == u
+        activation[here] -= activation[here].mean(0)
+        flat[here] -= flat[here].mean(0)
+    within = within_units(a, f, directions)
+    found = energy_feature_alignment(*within, directions)
+    assert_close(found.efas, oracle.efas(activation, flat, directions.numpy()), atol=1e-6)
+    assert_close(found.scores, oracle.unit_scores(activation, flat, directions.numpy(),
+                                                  unit.numpy()), atol=1e-6)  # fmt: skip
+    assert_close(found.n_active, energy_feature_alignment(a, f, directions).n_active)
+    firing = found.efas.isfinite().nonzero()[:, 0]
+    pairs = alignment_with_every_direction(*within, directions[firing], features=firing)
+    assert_close(pairs.diagonal(), found.efas[firing], atol=1e-5)
+
+
+def test_demeaning_takes_out_what_documents_share():
+    """Documents differ in both, places do not: a correlation between documents alone."""
+    g = torch.Generator().manual_seed(5)
+    unit = torch.arange(N) * UNITS // N
+    level = torch.arange(UNITS, dtype=torch.float64)[unit]
+    directions = torch.eye(D, dtype=torch.float64)[:2]
+    values = (level + 1 + 0.1 * torch.rand(N, generator=g, dtype=torch.float64))[:, None]
+    gradient = 0.1 * torch.randn(N, D, generator=g, dtype=torch.float64)
+    gradient[:, 0] -= level
+    indices = torch.zeros(N, 1, dtype=torch.long)
+    a = ActivationSums.zeros(width=2, n_units=UNITS)
+    f = ForceSums.zeros(width=2, d_model=D, n_units=UNITS)
+    a.add_(indices, values, unit)
+    f.add_(indices, values, gradient, active_forces(indices, gradient, directions), unit)
+    assert float(energy_feature_alignment(a, f, directions).efas[0]) > 0.9
+    within = energy_feature_alignment(*within_units(a, f, directions), directions)
+    assert abs(float(within.efas[0])) < 0.3
 
 
 def test_a_code_without_sparsity_sums_to_the_same():

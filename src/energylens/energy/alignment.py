@@ -7,13 +7,14 @@ Beyond forward, backward and encoder this costs N·d² + N·k·d + m·d², in me
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from energylens.core.errors import BadInput
 from energylens.core.ports import Collective, solo
 from energylens.core.registry import measure
 from energylens.core.sparse import by_feature, sampled_products, transposed_product
@@ -223,6 +224,32 @@ def energy_feature_alignment(
         attribution=collective.all_reduce(force.product.sum(0)) / samples,
         n_active=collective.all_reduce(activation.active.sum(0)),
         n_units=collective.all_reduce((activation.active > 0).double().sum(0)),
+    )
+
+
+def within_units(
+    activation: ActivationSums, force: ForceSums, directions: Float[Tensor, "feature d_model"]
+) -> tuple[ActivationSums, ForceSums]:
+    """The same sums with every unit's means taken out of activations and gradients.
+
+    Their alignment is the document-demeaned EFAS: that of features and forces moving together
+    inside documents, blind to documents that hold more of both. Exact, from the sums alone; the
+    attribution of such sums is the covariance within units, not a mean of activation × force.
+
+    Raises:
+        BadInput: If a unit holds no sample.
+    """
+    n = activation.samples[:, None]
+    if not bool((n > 0).all()):
+        raise BadInput(f"{int((n == 0).sum())} of {len(n)} units hold no sample: leave them out")
+    mean = force.gradient / n
+    by_unit = -(force.gradient @ directions.double().T)
+    square = activation.square - (activation.total.square() / n).sum(0)
+    return replace(activation, total=torch.zeros_like(activation.total), square=square), ForceSums(
+        gradient=torch.zeros_like(force.gradient),
+        gram=force.gram - force.gradient.T @ mean,
+        product=force.product - activation.total * by_unit / n,
+        cross=force.cross - (activation.total.T @ mean).to(force.cross),
     )
 
 

@@ -25,6 +25,7 @@ def class_energy(
         BadInput: If a label is not a class.
 
     Example:
+        >>> import torch
         >>> class_energy(torch.zeros(1, 4), torch.tensor([2])).exp().round().item()
         4.0
     """

@@ -38,13 +38,13 @@ class EnergyLens:
     train_tokens: Annotated[int, Range(0, 10**9)] = 0
     """Tokens to train the dictionaries on; 0: five per feature, at least 10,240."""
 
-    score_documents: Annotated[int, Range(10, 10**6)] = 128
+    score_documents: Annotated[int, Range(10, 10**6)] = 112
     """Held-out documents on which features are scored: one window each."""
 
     proof_features: Annotated[int, Range(0, 1000)] = 12
     """Features per site to intervene on."""
 
-    proof_contexts: Annotated[int, Range(2, 1000)] = 5
+    proof_contexts: Annotated[int, Range(2, 1000)] = 4
     """Windows per intervened feature."""
 
     draws: Annotated[int, Range(1_000, 10**6)] = 10_000
