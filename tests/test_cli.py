@@ -129,6 +129,9 @@ def test_the_command_on_record_can_be_pasted(capsys, tmp_path):
         ("report", "report takes one folder, and got none: see --help"),
         ("report a b", "report takes one folder, and got a b: see --help"),
         ("report nowhere", "nowhere holds no run"),
+        ("compare", "compare takes two folders, and got none: see --help"),
+        ("compare a", "compare takes two folders, and got a: see --help"),
+        ("compare nowhere else", "nowhere holds no run: compare takes the folder of two"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(
@@ -158,6 +161,22 @@ def test_a_report_of_damaged_records_says_how_to_redo_them(capsys, tmp_path):
     assert code == 2 and "table.0.parquet is missing or has changed since it was written" in err
     assert ask(capsys, "run", "toy", "--parts", "1", "--out", str(tmp_path))[0] == 0
     assert ask(capsys, "report", str(tmp_path))[0] == 0
+
+
+def test_two_runs_are_compared(capsys, tmp_path):
+    for name, words in (("a", []), ("b", ["--shift", "5.0"]), ("c", ["--seed", "3"])):
+        ask(capsys, "run", "toy", "--parts", "2", *words, "--out", str(tmp_path / name))
+    code, out, err = ask(capsys, "compare", str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (code, err) == (0, "")
+    assert "shift: 0.0 → 5.0" in out and "1 differ and have no interval to judge by" in out
+    assert f"first   {tmp_path / 'a'}: noise" in out
+    assert "seed: 0 → 3" in ask(capsys, "compare", str(tmp_path / "a"), str(tmp_path / "c"))[1]
+    same = ask(capsys, "compare", str(tmp_path / "a"), str(tmp_path / "a"))[1]
+    assert "nothing: same options, inputs and versions" in same
+    unfinished = tmp_path / "d"
+    ask(capsys, "run", "toy", "--mode", "fail", "--out", str(unfinished))
+    code, _, err = ask(capsys, "compare", str(tmp_path / "a"), str(unfinished))
+    assert code == 2 and "is not done: resume it" in err
 
 
 def test_debug_shows_where(tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: `energylens list`, `run` and `report`.
+"""The command line: `energylens list`, `run`, `report` and `compare`.
 
 Exit codes: 0 done; 2 wrong usage or bad input, told in one sentence; 1 anything else.
 """
@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from energylens.core.errors import BadInput, EnergylensError, Interrupted, UnknownName
 from energylens.core.version import VERSION
@@ -19,6 +20,7 @@ usage:
   energylens list                  studies, one question a line
   energylens run STUDY [options]   run a study; the same command resumes it
   energylens report RUN_DIR        build a run's page again from its records
+  energylens compare RUN RUN       what changed, and which differences exceed their intervals
 
 options:
   --help       this text; after `run STUDY`: the study's options
@@ -28,7 +30,12 @@ options:
 example:
   energylens run energy-lens --model tiny
 """
-_COMMANDS = ("list", "run", "report")
+_COMMANDS = ("list", "run", "report", "compare")
+_TAKES = {
+    "list": "list takes nothing",
+    "report": "report takes one folder",
+    "compare": "compare takes two folders",
+}
 _STOPPED = "stopped; the same command resumes"
 
 
@@ -64,9 +71,10 @@ def _dispatch(arguments: list[str]) -> None:
             _run(rest)
         case ["report", run_dir] if not run_dir.startswith("-"):
             _rebuild(Path(run_dir))
-        case ["list" | "report", *_]:
-            usage = "list takes nothing" if arguments[0] == "list" else "report takes one folder"
-            raise BadInput(f"{usage}, and got {' '.join(arguments[1:]) or 'none'}: see --help")
+        case ["compare", first, second] if not any(x.startswith("-") for x in (first, second)):
+            _compare(Path(first), Path(second))
+        case ["list" | "report" | "compare" as command, *rest]:
+            raise BadInput(f"{_TAKES[command]}, and got {' '.join(rest) or 'none'}: see --help")
         case [unknown, *_]:
             raise UnknownName("command", unknown, [*_COMMANDS, "--help", "--version"])
 
@@ -100,12 +108,35 @@ def _run(arguments: list[str]) -> None:
 
 
 def _rebuild(run_dir: Path) -> None:
+    _finished(run_dir, "report")
+    _say(f"report: {_build(run_dir)}")
+
+
+def _compare(first: Path, second: Path) -> None:
+    from energylens.report.comparison import lines
+    from energylens.results.compare import compare
+    from energylens.results.record import Summary
+
+    runs = [_finished(path, "compare") for path in (first, second)]
+    summaries = [
+        Summary.from_json((path / "summary.json").read_bytes(), str(path / "summary.json"))
+        for path in (first, second)
+    ]
+    found = compare(summaries[0], summaries[1], runs[0], runs[1])
+    _say("\n".join(lines(found, (str(first), str(second)))))
+
+
+def _finished(run_dir: Path, command: str) -> dict[str, Any]:
+    """What `run.json` says of a run that is done and undamaged."""
     from energylens.run.edges.store.folder import verify
     from energylens.run.ledger import read_run
 
     record = read_run(run_dir)
     if record is None:
-        raise BadInput(f"{run_dir} holds no run: report takes the folder of one, with a run.json")
+        whose = "two" if command == "compare" else "one"
+        raise BadInput(
+            f"{run_dir} holds no run: {command} takes the folder of {whose}, with a run.json"
+        )
     if record.get("status") != "done":
         raise BadInput(f"the run in {run_dir} is not done: resume it with {record.get('command')}")
     if damaged := verify(run_dir):
@@ -113,7 +144,7 @@ def _rebuild(run_dir: Path) -> None:
             f"{run_dir / damaged[0]} is missing or has changed since it was written: "
             f"redo it with {record.get('command')}"
         )
-    _say(f"report: {_build(run_dir)}")
+    return record
 
 
 def _build(run_dir: Path) -> Path:

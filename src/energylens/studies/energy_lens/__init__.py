@@ -41,7 +41,7 @@ class EnergyLens:
     score_documents: Annotated[int, Range(10, 10**6)] = 112
     """Held-out documents on which features are scored: one window each."""
 
-    proof_features: Annotated[int, Range(0, 1000)] = 12
+    proof_features: Annotated[int, Range(0, 1000)] = 10
     """Features per site to intervene on."""
 
     proof_contexts: Annotated[int, Range(2, 1000)] = 4

@@ -22,11 +22,11 @@ from energylens.studies.energy_lens.scoring import Scored, bytes_kept, pieces_of
 from energylens.studies.energy_lens.statistics import Inference, infer, score_half
 from energylens.studies.energy_lens.tables import measurement_tables
 
-DOCUMENTS_PER_PIECE = 40
+DOCUMENTS_PER_PIECE = 28
 RANDOM_WEIGHTS = "random_weights"
 # Lens energies are scored on every so many places: each product with the vocabulary costs as much
 # as eight blocks of SmolLM2.
-TUNED_STRIDE, RAW_STRIDE = 4, 8
+TUNED_STRIDE, RAW_STRIDE = 2, 4
 
 
 def run(
