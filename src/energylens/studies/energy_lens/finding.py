@@ -263,6 +263,9 @@ def _detail(figures: dict[str, Estimate]) -> str:
         f" are permuted; {percent(rate.value)} have p < .05 one by one, permuted"
         f" {percent(rate.null_mean)}. "
     )
+    tuned = figures["features_beyond_chance.tuned"]
+    found = f"{tuned.value:,}" if tuned.value else "none"
+    text += f"Read through the tuned lens, {found} of {_of(tuned)} follow the energy. "
     r, slope = figures.get("calibration_correlation"), figures.get("calibration_slope")
     if r is None or slope is None or not math.isfinite(r.value):
         return text + "No intervention was measured."
