@@ -26,7 +26,7 @@ def test_what_differs_comes_first_with_its_interval():
     assert "first   runs/a: model" in text and "seed: 0 → 1" in text
     assert "1 of 2 figures differ by more than their intervals allow; .1 would by chance" in text
     (row,) = [line for line in text.splitlines() if line.startswith("  far")]
-    assert "+.5 [+.36, +.64]" in row and "1 [.9, 1.1]" in row
+    assert "+.50 [+.36, +.64]" in row and "1 [.90, 1.10]" in row
     assert "1 differ and have no interval" in text and "1 agree within their intervals" in text
     assert "control Noise: passed → failed" in text and "only in the second: new" in text
     assert "  near" not in text
