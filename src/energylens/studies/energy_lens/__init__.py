@@ -41,10 +41,10 @@ class EnergyLens:
     score_documents: Annotated[int, Range(10, 10**6)] = 112
     """Held-out documents on which features are scored: one window each."""
 
-    proof_features: Annotated[int, Range(0, 1000)] = 10
+    proof_features: Annotated[int, Range(0, 1000)] = 12
     """Features per site to intervene on."""
 
-    proof_contexts: Annotated[int, Range(2, 1000)] = 4
+    proof_contexts: Annotated[int, Range(2, 1000)] = 5
     """Windows per intervened feature."""
 
     draws: Annotated[int, Range(1_000, 10**6)] = 10_000

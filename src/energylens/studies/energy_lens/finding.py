@@ -287,7 +287,7 @@ def _limits(
         " beyond the window is not seen.",
         "The raw lens energies (surprisal, free energy, entropy) are badly calibrated before the"
         " last layers, and are scored on every fourth place of half of the documents, the tuned"
-        " one on every second place of all: the finding rests on the downstream energy.",
+        " one on every fourth place of all: the finding rests on the downstream energy.",
     ]
     if "Q4" in material.subject.loaded.source or "smollm2" in material.subject.loaded.source:
         limits.append(
