@@ -77,7 +77,7 @@ def test_divergence_of_the_model_from_itself_is_zero():
 def test_too_few_rows_and_unequal_ones_are_refused():
     found = subject()
     rest = {"options": TranslatorOptions(steps=0), "generator": torch.Generator()}
-    with pytest.raises(InsufficientData, match="64 rows"):
+    with pytest.raises(InsufficientData, match="72 rows"):
         fit_translator(drawn(50, 32), drawn(50, 32), found.final_norm, found.unembed, **rest)
     with pytest.raises(BadInput, match="same tokens"):
         fit_translator(drawn(80, 32), drawn(70, 32), found.final_norm, found.unembed, **rest)

@@ -118,6 +118,7 @@ def test_scratch_is_gone_and_nothing_is_pickled(finished):
         ({"context": 512}, BadInput, "reads at most"),
         ({"k": 200}, BadInput, "k must be less"),
         ({"device": "tpu"}, BadInput, "no device 'tpu'"),
+        ({"context": 16, "train_tokens": 320}, InsufficientData, "raise --train-tokens"),
         ({"width": -1}, BadInput, "--width"),
         ({"text": ("missing.txt",)}, BadInput, "missing.txt"),
     ],

@@ -107,8 +107,7 @@ class ForceSums:
         cell = (unit[:, None] * self.product.shape[1] + indices).flatten()
         product = (values.double() * force.double()).flatten()
         self.product.view(-1).index_add_(0, cell, product)
-        self.gradient.index_add_(0, unit, gradient.double())
-        self.gram.add_(gradient.T @ gradient)
+        self._add_gradient(gradient, unit)
         entries = by_feature(indices, len(self.cross))
         self.cross.add_(transposed_product(entries, values.to(gradient.dtype), gradient))
 
@@ -121,9 +120,14 @@ class ForceSums:
     ) -> None:
         """As `add_` for a code without sparsity; `force` is −gradient · directionsᵀ."""
         self.product.index_add_(0, unit, values.double() * force.double())
+        self._add_gradient(gradient, unit)
+        self.cross.add_(values.T @ gradient)
+
+    def _add_gradient(
+        self, gradient: Float[Tensor, "sample d_model"], unit: Int[Tensor, " sample"]
+    ) -> None:
         self.gradient.index_add_(0, unit, gradient.double())
         self.gram.add_(gradient.T @ gradient)
-        self.cross.add_(values.T @ gradient)
 
 
 Sums = TypeVar("Sums", ActivationSums, ForceSums)

@@ -41,6 +41,11 @@ class TranslatorOptions:
             )
 
 
+def rows_needed(d_model: int) -> int:
+    """Rows that a translator of so many dimensions is trained and judged on at the least."""
+    return -(-20 * d_model // 9)  # twice the dimension in nine tenths of them
+
+
 def fit_translator(
     rows: Float[Tensor, "sample d_model"],
     final: Float[Tensor, "token d_model"],
@@ -61,7 +66,7 @@ def fit_translator(
 
     Raises:
         BadInput: If the two tensors are not of the same tokens.
-        InsufficientData: If there are fewer rows than twice the dimension.
+        InsufficientData: If there are fewer rows than `rows_needed`.
     """
     if rows.shape != final.shape:
         raise BadInput(
@@ -70,10 +75,10 @@ def fit_translator(
         )
     count, d_model = rows.shape
     held = min(HELD_OUT, count // 10)
-    if count - held < 2 * d_model:
+    if count < rows_needed(d_model):
         raise InsufficientData(
-            f"a translator of {d_model} dimensions needs {2 * d_model} rows to train on, found"
-            f" {count - held}: give more text"
+            f"a translator of {d_model} dimensions needs {rows_needed(d_model)} rows and found"
+            f" {count}: give more text"
         )
     known = slice(0, count - held)
     trained = least_squares(rows[known], final[known], ridge=options.ridge)

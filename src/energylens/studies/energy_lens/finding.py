@@ -16,7 +16,7 @@ from energylens.studies.energy_lens.lens import LENS
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.statistics import LEVEL, RANDOM_WEIGHTS, Inference, SiteScores
 from energylens.studies.energy_lens.tables import EXPECTED, allowed
-from energylens.studies.energy_lens.tally import HEADLINE
+from energylens.studies.energy_lens.tally import HEADLINE, LENS_STRIDE
 
 QUICK_DOCUMENTS = 100
 
@@ -286,8 +286,8 @@ def _limits(
         f"The energy counts losses inside windows of {options.context} tokens; what a feature does"
         " beyond the window is not seen.",
         "The raw lens energies (surprisal, free energy, entropy) are badly calibrated before the"
-        " last layers, and are scored on every fourth place of half of the documents, the tuned"
-        " one on every fourth place of all: the finding rests on the downstream energy.",
+        f" last layers. They are scored on one place in {LENS_STRIDE} of half of the documents, the"
+        f" tuned one on one in {LENS_STRIDE} of all: the finding rests on the downstream energy.",
     ]
     if "Q4" in material.subject.loaded.source or "smollm2" in material.subject.loaded.source:
         limits.append(

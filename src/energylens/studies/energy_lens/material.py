@@ -11,6 +11,7 @@ from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.core.ports import Store
 from energylens.core.sites import layer_of
+from energylens.energy.translators import rows_needed
 from energylens.features.train import TrainOptions
 from energylens.sources.model import load_model
 from energylens.sources.text import load_text
@@ -65,6 +66,7 @@ def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Mat
         prepend_bos=False,
     )  # fmt: skip
     train, held_out = _halves(windows, options, for_training)
+    _enough_for_the_tuned_lens(train, loaded.d_model)
     say("certifying sites")
     subject = wrap(loaded)
     sites = tuple(_sites(subject, options.sites))
@@ -105,6 +107,17 @@ def _halves(
             f" tokens and found {documents}: give more text or lower --context"
         )
     return train, held_out
+
+
+def _enough_for_the_tuned_lens(train: TokenWindows, d_model: int) -> None:
+    """Said before the long work; a tenth more than needed, since massive rows are left out."""
+    windows, context = train.ids.shape
+    needed = round(1.1 * rows_needed(d_model))
+    if windows * (context - 2) < needed:
+        raise InsufficientData(
+            f"the tuned lens of {d_model} dimensions needs {needed:,} tokens to train on and found"
+            f" {windows * (context - 2):,}: give more text or raise --train-tokens"
+        )
 
 
 def _sites(subject: Subject, asked: tuple[str, ...]) -> list[str]:

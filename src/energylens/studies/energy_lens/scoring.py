@@ -86,7 +86,7 @@ def score_piece(
     """Sums and, with `keep`, codes, states and gradients of one piece, by `site/quantity`.
 
     Args:
-        lens: Which lens energies to score too, and on every how many places.
+        lens: Groups of lens energies to score too.
         keep: Whether the piece's features will be shown and intervened on.
         controls: Whether to score permuted decoders, another document and random directions too.
         budget_mb: Memory for one batch's activations.

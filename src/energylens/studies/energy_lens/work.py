@@ -24,9 +24,6 @@ from energylens.studies.energy_lens.tables import measurement_tables
 
 DOCUMENTS_PER_PIECE = 28
 RANDOM_WEIGHTS = "random_weights"
-# Lens energies are scored on every so many places: each product with the vocabulary costs as much
-# as eight blocks of SmolLM2.
-TUNED_STRIDE, RAW_STRIDE = 4, 4
 
 
 def run(
@@ -76,9 +73,9 @@ def _pass(
     ))  # fmt: skip
     for number, piece in enumerate(pieces):
         # Half B (odd pieces) is where features are shown and intervened on. What is read through
-        # the raw lens, shown for comparison, is scored there alone, and on fewer places.
+        # the raw lens, shown for comparison, is scored there alone.
         real, shown = model == TRAINED, number % 2 == 1
-        lens = ((TUNED,), TUNED_STRIDE), *([(RAW, RAW_STRIDE)] if shown else [])
+        lens = ((TUNED,), RAW) if shown else ((TUNED,),)
         if not store.done(piece.name):
             found = score_piece(
                 subject, benches, piece, lens=lens if real else (), keep=real and shown,
