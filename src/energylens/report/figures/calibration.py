@@ -42,7 +42,8 @@ def figure(records: Records) -> Figure | None:
         name="calibration",
         question="Does the slope predict what ablation does?",
         short="Ablation",
-        answer=_answer(calibration, records.table("calibration_pooled")),
+        answer=_answer(calibration, records.table("calibration_pooled"))
+        + _by_rule(records.table("calibration_rules")),
         notes=_notes(ablated, calibration),
         method=("method-intervention", "interventions"),
         panels=panels,
@@ -154,7 +155,7 @@ def _answer(calibration: Table, pooled: Table | None) -> str:
     if whole is not None and np.isfinite(whole.number("correlation")[0]):
         text = (
             f"Slope {_interval(whole, 'slope', 0)} (1 is a perfect prediction), correlation "
-            f"{_interval(whole, 'correlation', 0)} over "
+            f"{_interval(whole, 'correlation', 0)}{_in_rank(whole)} over "
             f"{several(int(whole.number('n_features')[0]), 'feature')}."
         )
     if calibration.rows == 1:
@@ -168,6 +169,23 @@ def _answer(calibration: Table, pooled: Table | None) -> str:
         f"layer {site_label(site[worst])}, r {_interval(calibration, 'correlation', worst)}."
     )
     return (text + apart).strip()
+
+
+def _in_rank(whole: Table) -> str:
+    if "rank_correlation" not in whole.columns:
+        return ""
+    return f" (of ranks {_interval(whole, 'rank_correlation', 0)})"
+
+
+def _by_rule(rules: Table | None) -> str:
+    """The correlation of features chosen by one rule: a few odd ones of one rule can decide the
+    whole."""
+    if rules is None:
+        return ""
+    known = np.flatnonzero(np.isfinite(rules.number("correlation")))
+    told = [f"by {rules.text('chosen_by')[row]} {_interval(rules, 'correlation', int(row))}"
+            for row in known]  # fmt: skip
+    return f" By how features were chosen, r: {', '.join(told)}." if told else ""
 
 
 def _clear_of_null(calibration: Table, row: int) -> bool:

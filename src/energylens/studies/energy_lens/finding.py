@@ -48,7 +48,7 @@ CARDS = (
     "features_beyond_chance.downstream",
     "efas_max.downstream",
     "calibration_correlation",
-    "calibration_slope",
+    "calibration_rank_correlation",
     "rate_at_05.downstream",
     "features_beyond_chance.random_weights",
 )
@@ -72,6 +72,8 @@ def _figures(
         figures[f"efas_max.{energy}"] = _largest(inference, energy)
     figures["replicated_share.downstream"] = _replication(inference)
     figures |= _calibration(rows["calibration_pooled"][0])
+    for row in rows["calibration_rules"]:
+        figures |= _calibration(row, chosen=row["chosen_by"])
     for control, sites in inference.controls.items():
         slug = {RANDOM_WEIGHTS: "random_weights"}.get(control, control.replace(" ", "_"))
         figures[f"features_beyond_chance.{slug}"] = _discoveries(
@@ -185,22 +187,29 @@ def _replication(inference: Inference) -> Estimate:
     )  # fmt: skip
 
 
-def _calibration(row: dict[str, Any]) -> dict[str, Estimate]:
+def _calibration(row: dict[str, Any], *, chosen: str = "") -> dict[str, Estimate]:
+    """Agreement of predicted with measured ablation, over all features or those of one rule."""
     shared = {"n": row["n_documents"], "n_unit": "documents"}
-    null_mean, null_sd = row["null_correlation_mean"], row["null_correlation_sd"]
+    end, of = (f".{chosen}", f", chosen by {chosen}") if chosen else ("", "")
     ratio = abs(row["slope"] / row["correlation"]) if row["correlation"] else math.nan
+    null = "null: predictions shuffled among features"
+
+    def agreement(name: str, label: str) -> Estimate:
+        return Estimate(
+            row[name], "correlation", low=row[f"{name}_low"], high=row[f"{name}_high"],
+            null_mean=row[f"null_{name}_mean"], null_sd=row[f"null_{name}_sd"],
+            p=row[f"null_{name}_p"], label=label + of,
+            note=f"{row['n_features']} features; {null}", **shared)  # fmt: skip
+
     return {
-        "calibration_correlation": Estimate(
-            row["correlation"], "correlation", low=row["correlation_low"],
-            high=row["correlation_high"], null_mean=null_mean, null_sd=null_sd,
-            p=row["null_correlation_p"], label="Predicted against measured ablation",
-            note=f"{row['n_features']} features; null: predictions shuffled among features",
-            **shared),
-        "calibration_slope": Estimate(
+        f"calibration_correlation{end}": agreement(
+            "correlation", "Predicted against measured ablation"),
+        f"calibration_rank_correlation{end}": agreement(
+            "rank_correlation", "The same, of ranks"),
+        f"calibration_slope{end}": Estimate(
             row["slope"], "measured nats per predicted nat", low=row["slope_low"],
-            high=row["slope_high"], null_mean=0.0, null_sd=null_sd * ratio,
-            label="Slope of measured on predicted",
-            note="1 is perfect; null: predictions shuffled among features", **shared),
+            high=row["slope_high"], null_mean=0.0, null_sd=row["null_correlation_sd"] * ratio,
+            label="Slope of measured on predicted" + of, note=f"1 is perfect; {null}", **shared),
     }  # fmt: skip
 
 
@@ -266,13 +275,15 @@ def _detail(figures: dict[str, Estimate]) -> str:
     tuned = figures["features_beyond_chance.tuned"]
     found = f"{tuned.value:,}" if tuned.value else "none"
     text += f"Read through the tuned lens, {found} of {_of(tuned)} follow the energy. "
-    r, slope = figures.get("calibration_correlation"), figures.get("calibration_slope")
-    if r is None or slope is None or not math.isfinite(r.value):
+    r, rank, slope = (
+        figures[f"calibration_{name}"] for name in ("correlation", "rank_correlation", "slope")
+    )
+    if not math.isfinite(r.value):
         return text + "No intervention was measured."
     return text + (
         f"Predicted and measured energy changes of ablating single features correlate"
-        f" {interval(r.value, r.low, r.high)}, slope"
-        f" {interval(slope.value, slope.low, slope.high)}; shuffled among features,"
+        f" {interval(r.value, r.low, r.high)}, in rank {interval(rank.value, rank.low, rank.high)},"
+        f" slope {interval(slope.value, slope.low, slope.high)}; shuffled among features,"
         f" {number(r.null_mean, digits=2)} ± {number(r.null_sd, digits=2)}."
     )
 

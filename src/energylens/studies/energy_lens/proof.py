@@ -23,6 +23,8 @@ from energylens.studies.energy_lens.statistics import SiteScores
 
 ABLATE, DOUBLE, RANDOM = "ablate", "double", "random direction"
 KINDS = (ABLATE, DOUBLE, RANDOM)
+# How features are chosen, a third each.
+RULES = ("attribution", "efas", "random")
 # Doubling and the random direction stand beside the ablation in every fifth window.
 SHARE_OF_OTHERS = 5
 # Steps whose changed states exist at one time.
@@ -43,15 +45,15 @@ def choose(scores: SiteScores, count: int, generator: torch.Generator) -> list[C
     The random third keeps calibration honest: large effects alone would flatter it.
     """
     eligible = scores.scored.nonzero()[:, 0]
-    rules = {
+    ranked_by = {
         "attribution": eligible[scores.attribution[eligible].abs().argsort(descending=True)],
         "efas": eligible[scores.t[eligible].abs().argsort(descending=True)],
         "random": eligible[torch.randperm(len(eligible), generator=generator)],
     }
     chosen: dict[int, str] = {}
-    for number, (rule, ranked) in enumerate(rules.items(), start=1):
-        quota = round(count * number / len(rules))
-        for feature in ranked.tolist():
+    for number, rule in enumerate(RULES, start=1):
+        quota = round(count * number / len(RULES))
+        for feature in ranked_by[rule].tolist():
             if len(chosen) >= quota:
                 break
             chosen.setdefault(feature, rule)

@@ -10,14 +10,19 @@ from torch import Tensor
 from energylens.core.ports import Store
 from energylens.core.sites import layer_of
 from energylens.features.evaluate import loss_recovered
-from energylens.stats.bootstrap import cluster_bootstrap, interval, weighted_means_interval
+from energylens.stats.bootstrap import weighted_means_interval
 from energylens.stats.rates import wilson_interval
 from energylens.stats.robust import cluster_mean_interval
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.bench import Bench
+from energylens.studies.energy_lens.calibration import (
+    calibration_by_rule,
+    calibration_rows,
+    pooled_calibration,
+)
 from energylens.studies.energy_lens.lens import LENS, TUNED
 from energylens.studies.energy_lens.passes import Pass
-from energylens.studies.energy_lens.proof import ABLATE, KINDS
+from energylens.studies.energy_lens.proof import KINDS
 from energylens.studies.energy_lens.scoring import Scored
 from energylens.studies.energy_lens.statistics import Inference, SiteScores
 from energylens.studies.energy_lens.tally import CODE_OF, HEADLINE
@@ -258,95 +263,6 @@ def effect_rows(store: Store, sites: Mapping[str, Bench], documents: Mapping[str
                 }  # fmt: skip
 
 
-def calibration_rows(
-    store: Store, sites: Mapping[str, Bench], documents: Mapping[str, Tensor], *, seed: int
-) -> Iterator[Row]:
-    """Predicted against measured ablation over the features of each site."""
-    proofs = {site: store.tensors(f"proof.{site}") for site in sites}
-    for site, proof in proofs.items():
-        row = _calibration([(proof, documents[site])], seed=seed)
-        yield {"site": site, "layer": layer_of(site), **row}
-
-
-def pooled_calibration(
-    store: Store, sites: Mapping[str, Bench], documents: Mapping[str, Tensor], *, seed: int
-) -> Row:
-    """The same over the features of all sites together."""
-    everything = [(store.tensors(f"proof.{site}"), documents[site]) for site in sites]
-    return {"sites": len(everything), **_calibration(everything, seed=seed)}
-
-
-def _calibration(proofs: list[tuple[dict[str, Tensor], Tensor]], *, seed: int) -> Row:
-    """Slope and correlation with a bootstrap over documents, and with features shuffled."""
-    predicted, measured, count = _by_document(proofs)
-    generator = torch.Generator().manual_seed(seed)
-
-    def statistic(weights: Tensor) -> Tensor:
-        n = weights @ count
-        x, y = (weights @ predicted) / n, (weights @ measured) / n
-        return slope_and_correlation(x, y)
-
-    units = len(count)
-    nothing = dict.fromkeys(
-        ("slope", "slope_low", "slope_high", "correlation", "correlation_low", "correlation_high",
-         "null_correlation_mean", "null_correlation_sd", "null_correlation_p"), float("nan"),
-    )  # fmt: skip
-    n_features = count.shape[1]
-    if n_features < 3 or units < 2:
-        return {**nothing, "n_features": n_features, "n_documents": units}
-    observed = statistic(torch.ones(1, units, dtype=torch.float64))[0]
-    draws = cluster_bootstrap(statistic, units, draws=2000, generator=generator)
-    # A draw may leave a feature without a window; such a feature is left out of that draw.
-    bounds = interval(draws, observed=observed)
-    x, y = predicted.sum(0) / count.sum(0), measured.sum(0) / count.sum(0)
-    shuffles = torch.stack([torch.randperm(n_features, generator=generator) for _ in range(2000)])
-    null = slope_and_correlation(x.expand(len(shuffles), -1), y[shuffles])[:, 1]
-    beyond = int((null.abs() >= observed[1].abs()).sum())
-    return {
-        "slope": float(observed[0]), "slope_low": float(bounds.low[0]),
-        "slope_high": float(bounds.high[0]), "correlation": float(observed[1]),
-        "correlation_low": float(bounds.low[1]), "correlation_high": float(bounds.high[1]),
-        "null_correlation_mean": float(null.mean()), "null_correlation_sd": float(null.std()),
-        "null_correlation_p": (1 + beyond) / (1 + len(null)),
-        "n_features": n_features, "n_documents": units,
-    }  # fmt: skip
-
-
-def slope_and_correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Least-squares slope of y on x and their correlation, [draw 2]; nan entries are left out."""
-    here = x.isfinite() & y.isfinite()
-    n = here.sum(1, keepdim=True)
-    x, y = torch.where(here, x, 0.0), torch.where(here, y, 0.0)
-    a = torch.where(here, x - x.sum(1, keepdim=True) / n, 0.0)
-    b = torch.where(here, y - y.sum(1, keepdim=True) / n, 0.0)
-    product, xx, yy = (a * b).sum(1), a.square().sum(1), b.square().sum(1)
-    return torch.stack([product / xx, product / (xx * yy).sqrt()], dim=1)
-
-
-def _by_document(
-    proofs: list[tuple[dict[str, Tensor], Tensor]],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of predicted and measured ablation effects and counts, [document feature]."""
-    kept = []
-    for number, (proof, documents) in enumerate(proofs):
-        mine = proof["kind"] == KINDS.index(ABLATE)
-        kept.append(torch.stack([
-            documents[proof["window"][mine]].double(),
-            number * 1e7 + proof["feature"][mine].double(),
-            proof["predicted"][mine], proof["measured"][mine].double(),
-        ]))  # fmt: skip
-    rows = torch.cat(kept, dim=1)
-    unit = rows[0].unique(return_inverse=True)[1]
-    feature = rows[1].unique(return_inverse=True)[1]
-    shape = (int(unit.max()) + 1, int(feature.max()) + 1) if len(unit) else (0, 0)
-    where = (unit, feature)
-
-    def sums(values: Tensor) -> Tensor:
-        return torch.zeros(shape, dtype=torch.float64).index_put(where, values, accumulate=True)
-
-    return sums(rows[2]), sums(rows[3]), sums(torch.ones_like(rows[2]))
-
-
 def measurement_tables(
     trained: Pass, control: Pass | None, inference: Inference, store: Store, options: EnergyLens
 ) -> dict[str, pa.Table]:
@@ -370,6 +286,8 @@ def measurement_tables(
         "effects": table(list(effect_rows(store, benches, documents))),
         "calibration": table(list(calibration_rows(store, benches, documents,
                                                    seed=options.seed))),
+        "calibration_rules": table(list(calibration_by_rule(store, benches, documents,
+                                                            seed=options.seed))),
         "calibration_pooled": table([pooled_calibration(store, benches, documents,
                                                         seed=options.seed)]),
     }  # fmt: skip
