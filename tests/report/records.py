@@ -76,6 +76,10 @@ def write_run(folder: Path, *, seed: int = 0, scale: Scale | None = None) -> Pat
         "dictionaries": dictionary_rows(),
         "controls": control_rows(scale),
         "layers": [layer_row(features, layer) for layer in LAYERS],
+        "attractors": [attractor_row(layer) for layer in LAYERS],
+        "basins": [basin_row(layer, number) for layer in LAYERS for number in range(3)],
+        "basin_labels": [label_row(layer, name) for layer in LAYERS for name in ("word", "number")],
+        "basin_map": [row for layer in LAYERS for row in map_rows(layer)],
         "token_sites": [sink_row(layer) for layer in LAYERS],
     }
     (folder / "tables").mkdir(parents=True, exist_ok=True)
@@ -163,6 +167,8 @@ def featured_row(random: np.random.Generator, row: dict[str, Any]) -> dict[str, 
         "ablation_measured": measured, "ablation_low": measured - 4, "ablation_high": measured + 4,
         "ablation_predicted": measured * 1.1, "ablation_contexts": 12,
         "ablation_random": 0.4, "kl_mean": 0.03, "double_measured": -measured / 2,
+        "shift_states": 4, "shift_angle": 0.21, "shift_angle_random": 0.2,
+        "shift_switched": 0.25, "shift_switched_random": 0.0,
         "classes": ["word", "number", "punctuation", "code", hostile],
         "class_effects": [measured, 0.1, -measured / 3, float("nan"), 0.4],
     }  # fmt: skip
@@ -234,6 +240,53 @@ def rule_row(rule: str) -> dict[str, Any]:
     row = pooled_row()
     del row["sites"]
     return {"chosen_by": rule} | row | {"n_features": 6}
+
+
+def attractor_row(layer: int) -> dict[str, Any]:
+    return {
+        "site": site(layer), "layer": layer, "n_starts": 40, "n_random": 80, "converged": 39,
+        "diverged": 0, "converged_random": 78, "steps": 11.0, "start_energy": 3.1,
+        "start_energy_low": 2.8, "start_energy_high": 3.4, "end_energy": 0.001,
+        "turned": 0.15 + layer / 1000, "turned_random": 0.2, "kept_token": 0.85,
+        "kept_token_low": 0.7, "kept_token_high": 0.93, "basins": 3, "alone": 6, "sinks": 1,
+        "angle_excess": 0.01, "angle_excess_low": -0.02, "angle_excess_high": 0.04, "angle_p": 0.4,
+        "switched_excess": 0.05, "switched_excess_low": 0.01, "switched_excess_high": 0.09,
+        "switched_p": 0.001 if layer == 5 else 0.3, "n_shifted": 48,
+    }  # fmt: skip
+
+
+def basin_row(layer: int, number: int) -> dict[str, Any]:
+    mass = 0.4 / (1 + number)
+    return {
+        "site": site(layer), "layer": layer, "basin": number,
+        "token": [",", HOSTILE[0], " the"][number], "n_text": round(40 * mass), "n_random": 8,
+        "mass": mass, "mass_low": mass / 2, "mass_high": 1.4 * mass, "mass_random": 0.1,
+        "mass_random_low": 0.05, "mass_random_high": 0.18, "p": 1e-4 if number == 0 else 0.3,
+        "q": 1e-3 if number == 0 else 0.4, "sink": number == 0,
+    }  # fmt: skip
+
+
+def label_row(layer: int, name: str) -> dict[str, Any]:
+    return {
+        "site": site(layer), "layer": layer, "basin": 0, "token": ",", "class": name, "n": 9,
+        "n_basin": 16, "n_class": 12, "p": 1e-4 if name == "number" else 0.2,
+        "q": 1e-3 if name == "number" else 0.3,
+    }  # fmt: skip
+
+
+def map_rows(layer: int) -> list[dict[str, Any]]:
+    rows = []
+    for start in range(60):
+        turn, out = 2 * np.pi * (start % 3) / 3, float(start % 4 != 0)
+        rows.append({
+            "site": site(layer), "layer": layer, "document": start % 20, "basin": start % 3,
+            "source": "text" if start < 20 else "random state",
+            "token": [",", HOSTILE[0], " the"][start % 3], "start_token": " a",
+            "x": 0.2 * np.sin(turn), "y": 0.2 * np.cos(turn), "end_x": out * np.sin(turn),
+            "end_y": out * np.cos(turn), "energy": 1e-4, "start_energy": 3.0, "turned": 0.2,
+            "converged": True,
+        })  # fmt: skip
+    return rows
 
 
 def depth_rows() -> list[dict[str, Any]]:

@@ -46,8 +46,8 @@ def outline(html):
 def test_every_section_stands_in_order(html):
     found = re.findall(r'<(?:section|figure)[^>]* id="(\w+)"', html)
     assert found == [
-        "volcano", "layers", "calibration", "depth", "controls", "dictionaries", "features",
-        "checks", "limits", "method", "reproduce",
+        "volcano", "layers", "calibration", "depth", "basins", "controls", "dictionaries",
+        "features", "checks", "limits", "method", "reproduce",
     ]  # fmt: skip
 
 
@@ -101,13 +101,13 @@ def test_the_whole_page_is_small(run_dir):
 
 def test_figures_lie_beside_it(run_dir, html):
     linked = set(re.findall(r'href="(figures/[\w.]+)"', html))
-    assert len(linked) == 12
+    assert len(linked) == 2 * 7
     assert all((run_dir / name).is_file() for name in linked)
 
 
 def test_the_same_records_give_the_same_page(tmp_path):
     folder = write_run(tmp_path / "run")
-    for table in ("effects", "depth", "controls", "dictionaries", "layers"):
+    for table in ("effects", "depth", "basins", "controls", "dictionaries", "layers"):
         (folder / "tables" / f"{table}.parquet").unlink()
     first = build(folder).read_bytes()
     (folder / "report.html").write_text("an older page")

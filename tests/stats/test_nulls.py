@@ -8,6 +8,7 @@ from energylens.stats.nulls import (
     permute_rows,
     random_unit_directions,
     split_units,
+    states_alike,
     thresholds_matched_in_rate,
     unit_permutation,
 )
@@ -27,6 +28,23 @@ def test_directions_are_unit_and_isotropic(generator):
     assert_close(d.norm(dim=1), torch.ones(20_000), rtol=1e-5)
     assert_close(d.T @ d / len(d), torch.eye(6) / 6, atol=0.01)
     assert d.mean(0).abs().max() < 0.015
+
+
+def test_states_alike_have_the_mean_covariance_and_sizes(generator):
+    mixing = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    rows = 3 + torch.randn(4000, 5, generator=generator, dtype=torch.float64) @ mixing
+    sizes = torch.linalg.vector_norm(rows, dim=1)
+    states = states_alike(rows, sizes, generator)
+    assert_close(torch.linalg.vector_norm(states, dim=1), sizes)
+    free = states_alike(rows, torch.ones(20_000, dtype=torch.float64), generator)
+    unit = rows / sizes[:, None]
+    assert_close(free.mean(0), unit.mean(0), atol=0.03)
+    assert_close(torch.cov(free.T), torch.cov(unit.T), atol=0.03)
+
+
+def test_one_row_has_no_covariance(generator):
+    with pytest.raises(InsufficientData, match="needs 2 rows, got 1"):
+        states_alike(torch.ones(1, 4), torch.ones(2), generator)
 
 
 def test_no_row_stays_and_none_is_lost(generator):

@@ -22,6 +22,7 @@ PLAIN: tuple[str, ...] = (
     "scatter_slope", "scatter_intercept", "scatter_null_low", "scatter_null_high",
     "ablation_measured", "ablation_low", "ablation_high", "ablation_predicted",
     "ablation_contexts", "ablation_random", "kl_mean", "double_measured",
+    "shift_states", "shift_angle", "shift_angle_random", "shift_switched", "shift_switched_random",
 )  # fmt: skip
 LISTS: tuple[str, ...] = (
     "activation_edges", "activation_counts", "raised_tokens", "raised_logits", "lowered_tokens",

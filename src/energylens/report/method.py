@@ -49,6 +49,15 @@ HEAP = (
 )
 ADEBAYO = "Adebayo, J. et al. Sanity checks for saliency maps. NeurIPS 2018. arXiv:1810.03292."
 
+CAMPELLO = (
+    "Campello, R. J. G. B. et al. Density-based clustering based on hierarchical density "
+    "estimates. PAKDD 2013."
+)
+ARMIJO = (
+    "Armijo, L. Minimization of functions having Lipschitz continuous first partial derivatives. "
+    "Pacific Journal of Mathematics 16(1), 1966."
+)
+
 METHODS: tuple[Method, ...] = (
     Method(
         anchor="method-dictionaries",
@@ -140,6 +149,30 @@ METHODS: tuple[Method, ...] = (
             "with intervals over documents; its null permutes the predictions among features.",
         ),
         sources=(NANDA,),
+    ),
+    Method(
+        anchor="method-attractors",
+        title="Attractors and basins",
+        table="attractors",
+        formula=(
+            "E(h) = −Σ p log p, p = softmax(W_U norm(A h + b))",
+            "h ← ‖h‖ · (h − η ∇E) / ‖h − η ∇E‖, η by backtracking",
+        ),
+        text=(
+            "One state of each document is run down the entropy of the tuned lens at constant "
+            "norm, in steps that must win .3 of what the slope promises, until the slope is gone. "
+            "(The free energy of a lens is no use here: moving all logits together lowers it "
+            "without end.) The floor is flat, so ends are told apart by what the lens reads there: "
+            "the cosine of the square roots of probabilities; equal ones first, the rest by "
+            "density.",
+            "A basin is a sink if it holds more of the text than of random states with the mean, "
+            "covariance and norms of the text's own (hypergeometric, one-sided). Its label is a "
+            "class of tokens on which its starts stand more often than all starts do. q is by "
+            "Benjamini and Hochberg over all basins, and over all pairs of basin and class.",
+            "Attractor shift: states in which a feature is active are run down with and without "
+            "it, and after a random step of the same size; unit: document.",
+        ),
+        sources=(ARMIJO, CAMPELLO, TUNED, BENJAMINI),
     ),
     Method(
         anchor="method-controls",

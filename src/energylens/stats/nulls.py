@@ -39,6 +39,29 @@ def random_unit_directions(
     return (drawn / torch.linalg.vector_norm(drawn, dim=1, keepdim=True)).to(like)
 
 
+def states_alike(
+    rows: Float[Tensor, "row d"], sizes: Float[Tensor, " state"], generator: torch.Generator
+) -> Float[Tensor, "state d"]:
+    """Random states with the mean and covariance of some rows, each of the norm asked for.
+
+    Gaussian, so whatever else is true of the rows is not true of them. A direction in which rows
+    never vary stays empty.
+
+    Raises:
+        InsufficientData: If there are fewer than two rows.
+    """
+    if len(rows) < 2:
+        raise InsufficientData(f"a covariance needs 2 rows, got {len(rows)}: give more text")
+    wide = rows.double()
+    mean = wide.mean(0)
+    spread = torch.linalg.eigh(torch.cov(wide.T).reshape(rows.shape[1], -1))
+    root = spread.eigenvectors * spread.eigenvalues.clamp_min(0).sqrt()
+    drawn = torch.randn(len(sizes), rows.shape[1], generator=generator, device=generator.device,
+                        dtype=torch.float64)  # fmt: skip
+    states = mean + drawn.to(rows.device) @ root.T
+    return (states * (sizes / torch.linalg.vector_norm(states, dim=1))[:, None]).to(rows)
+
+
 def permute_rows(
     matrix: Shaped[Tensor, "row ..."], generator: torch.Generator
 ) -> Shaped[Tensor, "row ..."]:

@@ -13,7 +13,8 @@ from tests.common.compare import assert_close
 
 NEEDS = {
     "volcano": ["features"], "layers": ["layers"], "calibration": ["effects", "calibration"],
-    "depth": ["depth"], "controls": ["controls"], "dictionaries": ["dictionaries"],
+    "depth": ["depth"], "basins": ["attractors", "basin_map"], "controls": ["controls"],
+    "dictionaries": ["dictionaries"],
 }  # fmt: skip
 
 
@@ -25,7 +26,8 @@ def undefined(table):
     """The same table with every measured number undefined; counts stay counts."""
     kept = {"layer", "feature", "peak", "rank", "scored", "undefined", "beyond", "attractors"}
     kept |= {"repulsors", "discoveries", "width", "k", "tokens", "steps", "d_in", "n_features"}
-    kept |= {"n_documents", "n_contexts", "n_active"}
+    kept |= {"n_documents", "n_contexts", "n_active", "n_starts", "converged", "diverged", "n"}
+    kept |= {"n_basin", "n_class", "n_text", "n_random"}
     columns = {
         name: np.full(table.rows, np.nan)
         if isinstance(cells, np.ndarray) and name not in kept
@@ -46,6 +48,15 @@ def test_a_figure_is_there_with_its_tables_and_absent_without(records, name):
     assert name in by_name(records)
     for table in NEEDS[name]:
         assert name not in by_name(without(records, table))
+
+
+def test_the_basins_tell_what_holds_more_than_random_states(records):
+    answer = by_name(records)["basins"].answer
+    assert "117 of 120 states reach a floor" in answer
+    assert "Of 9 basins, 3 hold more of the text" in answer and "40 %, random 10 %" in answer
+    assert "“,” at layer 5 from number (9 of 16)" in answer
+    assert "at 1 of 3 sites; largest difference +5 [+1, +9] points" in answer
+    assert "states reach a floor" in by_name(without(records, "basins"))["basins"].answer
 
 
 def test_no_tables_no_figures():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from energylens.report.figure import Figure
 from energylens.report.figures import (
+    basins,
     calibration,
     controls,
     depth,
@@ -18,6 +19,7 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     layers.figure,
     calibration.figure,
     depth.figure,
+    basins.figure,
     controls.figure,
     dictionaries.figure,
 )

@@ -71,6 +71,13 @@ class Page {
         ["contexts of ablation", `${number(page.ablation_contexts)}, KL ${number(page.kl_mean, 2)} nats`],
       );
     }
+    if (page?.shift_states) {
+      const share = (value) => `${number(100 * value, 2)} %`;
+      facts.push(
+        ["attractor shift", `${number(page.shift_angle, 2)} rad, random step ${number(page.shift_angle_random, 2)}`],
+        ["ends in another basin", `${share(page.shift_switched)} of ${number(page.shift_states)}, random step ${share(page.shift_switched_random)}`],
+      );
+    }
     return facts;
   }
 

@@ -12,6 +12,7 @@ from energylens.results.format import count, interval, number, percent
 from energylens.results.record import Control, Estimate, Summary
 from energylens.stats.rates import poisson_interval, wilson_interval
 from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.basin_tables import attractor_figures
 from energylens.studies.energy_lens.lens import LENS
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.statistics import LEVEL, RANDOM_WEIGHTS, Inference, SiteScores
@@ -84,6 +85,7 @@ def _figures(
     figures["features_covarying.downstream"] = _covarying(inference.headline, "downstream")
     figures["rate_at_05.downstream"] = _rate(inference.headline, inference, "downstream")
     figures |= _dictionaries(rows["dictionaries"])
+    figures |= attractor_figures(rows)
     vocab = material.subject.loaded.vocab_size
     figures["uniform_surprisal"] = Estimate(
         math.log(vocab), "nats", label="Surprisal of a uniform guess", n=vocab, n_unit="tokens"

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from energylens.activations.subject import Subject
+from energylens.energy.descent import Slope
 from energylens.energy.energies.tuned import Translator
 from energylens.energy.lens_gradients import LENS_ENERGIES, LensEnergies, lens_energies, lens_values
 
@@ -50,3 +52,23 @@ def read_values(
         through = lens_values(translator(rows), next_ids, norm, unembed, names=("surprisal",))
         found[TUNED] = through["surprisal"]
     return found
+
+
+def tuned_entropy(subject: Subject, translator: Translator) -> Slope:
+    """Entropy of the tuned lens at each state, and its gradient by the state."""
+
+    def slope(states: Tensor) -> tuple[Tensor, Tensor]:
+        nothing = torch.zeros(len(states), dtype=torch.long, device=states.device)
+        found = lens_energies(translator(states), nothing, subject.final_norm, subject.unembed,
+                              names=("entropy",))  # fmt: skip
+        return found.value["entropy"], translator.pull(found.gradient["entropy"])
+
+    return slope
+
+
+@torch.no_grad()
+def tuned_distribution(
+    subject: Subject, translator: Translator, states: Float[Tensor, "sample d_model"]
+) -> Float[Tensor, "sample vocab"]:
+    """What the tuned lens expects next, as probabilities."""
+    return subject.lens(translator(states)).softmax(-1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from energylens.activations.subject import Subject
 from energylens.core.ports import Store
 from energylens.core.sites import layer_of
-from energylens.sources.token_classes import display_tokens, token_classes
+from energylens.sources.token_classes import display_tokens
 from energylens.stats.nulls import unit_permutation
 from energylens.stats.robust import cluster_mean_interval
 from energylens.studies.energy_lens import EnergyLens
@@ -26,6 +26,7 @@ from energylens.studies.energy_lens.passes import Pass
 from energylens.studies.energy_lens.proof import ABLATE, DOUBLE, KINDS, RANDOM
 from energylens.studies.energy_lens.statistics import Inference
 from energylens.studies.energy_lens.tables import Row, table
+from energylens.studies.energy_lens.words import Words
 
 PAGES_PER_SITE = 60
 BEFORE, AFTER = 24, 12  # tokens of context shown around a peak
@@ -45,23 +46,29 @@ class Place:
     held: Held
     directions: Float[Tensor, "feature d_model"]
     proof: dict[str, Tensor]
+    attractors: dict[str, Tensor]
     words: Sequence[Sequence[str]]
     classes: Sequence[Sequence[str]]
     names: Sequence[str]
 
 
 def featured_tables(
-    material: Material, trained: Pass, inference: Inference, store: Store, options: EnergyLens
+    material: Material,
+    trained: Pass,
+    inference: Inference,
+    words: Words,
+    store: Store,
+    options: EnergyLens,
 ) -> dict[str, pa.Table]:
     """Tables `featured` (a row a feature with a page) and `contexts` (a row a piece of text)."""
     featured: list[Row] = []
     contexts: list[Row] = []
-    words, classes = _texts(material, trained)
     for number, (site, bench) in enumerate(trained.benches.items()):
         place = Place(
             site=site, held=held(trained.scored, trained.pieces, site),
             directions=bench.dictionary.W_dec.cpu(), proof=store.tensors(f"proof.{site}"),
-            words=words, classes=classes, names=material.held_out.document_names,
+            attractors=store.tensors(f"attractors.{site}"),
+            words=words.tokens, classes=words.classes, names=material.held_out.document_names,
         )  # fmt: skip
         generator = torch.Generator().manual_seed(options.seed + 200 + number)
         chosen = _with_page(inference, site, place.proof)
@@ -73,24 +80,10 @@ def featured_tables(
                 "site": site, "layer": layer_of(site), "feature": feature,
                 **_activations(activation), **_scatter(activation, force, generator),
                 **logits[row], **_neighbours(place.directions, feature),
-                **_effects(place, feature),
+                **_effects(place, feature), **_shift(place, feature),
             })  # fmt: skip
             contexts += _contexts(place, feature, activation, force)
     return {"featured": table(featured), "contexts": table(contexts)}
-
-
-def _texts(material: Material, trained: Pass) -> tuple[list[list[str]], list[list[str]]]:
-    """Printable tokens and token classes of every window of half B, once for all sites."""
-    tokenizer = material.subject.loaded.tokenizer
-    assert tokenizer is not None
-    words, classes = [], []
-    for piece in trained.pieces[1::2]:
-        for ids, document in zip(piece.ids.tolist(), piece.document.tolist(), strict=True):
-            shown = display_tokens(ids, tokenizer)
-            words.append(shown)
-            kind = material.held_out.kinds[document]
-            classes.append(token_classes(shown, kind=kind))
-    return words, classes
 
 
 def _with_page(
@@ -200,6 +193,16 @@ def _effects(place: Place, feature: int) -> Row:
         "double_measured": _mean(measured[kind[DOUBLE]]),
         "classes": list(classes), "class_effects": list(classes.values()),
     }  # fmt: skip
+
+
+def _shift(place: Place, feature: int) -> Row:
+    """Where the states that it is active in end, with and without it."""
+    found = place.attractors
+    mine = found["shift_feature"] == feature
+    names = ("angle", "angle_random", "switched", "switched_random")
+    return {"shift_states": int(mine.sum())} | {
+        f"shift_{name}": _mean(found[f"shift_{name}"][mine].double()) for name in names
+    }
 
 
 def _by_class(place: Place, ablations: Tensor) -> dict[str, float]:

@@ -10,6 +10,8 @@ from energylens.core.ports import Progress, Store
 from energylens.results.record import Summary
 from energylens.sources.model import random_weights_like
 from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.attractors import attract_site
+from energylens.studies.energy_lens.basin_tables import attractor_tables
 from energylens.studies.energy_lens.dictionaries import TRAINED, losses_by_window, train_sites
 from energylens.studies.energy_lens.finding import summarise
 from energylens.studies.energy_lens.held import Held, held
@@ -17,10 +19,11 @@ from energylens.studies.energy_lens.lens import RAW, TUNED
 from energylens.studies.energy_lens.material import Material, gather
 from energylens.studies.energy_lens.pages import featured_tables
 from energylens.studies.energy_lens.passes import Kept, Pass
-from energylens.studies.energy_lens.proof import choose, prove_site
+from energylens.studies.energy_lens.proof import Choice, choose, prove_site
 from energylens.studies.energy_lens.scoring import Scored, bytes_kept, pieces_of, score_piece
 from energylens.studies.energy_lens.statistics import Inference, infer, score_half
 from energylens.studies.energy_lens.tables import measurement_tables
+from energylens.studies.energy_lens.words import words_of
 
 DOCUMENTS_PER_PIECE = 28
 RANDOM_WEIGHTS = "random_weights"
@@ -35,11 +38,17 @@ def run(
     trained = _pass(material, options, store, progress, model=TRAINED)
     _substitute(material, trained, options, store, progress)
     _prove(material, trained, options, store, progress)
+    _attract(material, trained, options, store, progress)
     control = _control(material, options, store, progress) if options.random_weights else None
     say("testing every feature against its nulls")
     inference = _infer(options, trained, control)
     tables = measurement_tables(trained, control, inference, store, options)
-    tables |= featured_tables(material, trained, inference, store, options)
+    words = words_of(material, trained)
+    tables |= featured_tables(material, trained, inference, words, store, options)
+    documents = dict.fromkeys(trained.benches, trained.documents_of_half_b)
+    tokenizer = material.subject.loaded.tokenizer
+    assert tokenizer is not None
+    tables |= attractor_tables(store, documents, words.classes, tokenizer)
     summary = summarise(material, inference, tables, options)
     store.save("tables", tables=tables)
     return summary
@@ -110,6 +119,21 @@ def _prove(
             material.subject, site, bench, _held(material, trained, site),
             choose(half_a, options.proof_features, generator), store,
             contexts=options.proof_contexts, generator=generator, progress=progress,
+        )  # fmt: skip
+
+
+def _attract(
+    material: Material, trained: Pass, options: EnergyLens, store: Store, progress: Progress
+) -> None:
+    for number, (site, bench) in enumerate(trained.benches.items()):
+        if store.done(f"attractors.{site}"):
+            continue
+        chosen = store.record(f"proof.{site}")["choices"]
+        attract_site(
+            material.subject, site, bench, _held(material, trained, site),
+            [Choice(feature=feature, chosen_by=rule) for feature, rule in chosen], store,
+            generator=torch.Generator().manual_seed(options.seed + 300 + number),
+            progress=progress,
         )  # fmt: skip
 
 
