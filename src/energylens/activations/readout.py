@@ -64,10 +64,8 @@ def read_out(
     scale, error = multiple(output, head.out)
     capped = not error <= TOLERANCE[output.dtype]
     if capped or scale != 1.0:
-        follows = (
-            f"they are off by {error:.1e} of their norm" if capped else f"{scale:.4g} times it"
-        )
-        absent["logits"] = f"the logits are not what the unembedding gives: {follows}"
+        found = f"off by {error:.1e} of their norm" if capped else f"{scale:.4g} times it"
+        absent["logits"] = f"the logits are not what the unembedding gives, but {found}"
     else:
         sites["logits"] = f"{head.path}:out"
     if way is None:
