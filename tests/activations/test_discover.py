@@ -117,6 +117,17 @@ def test_discovery_equals_the_table_written_by_hand(kind):
     assert set(found.absent) == ({"resid_mid"} if table.parallel else set())
 
 
+@pytest.mark.parametrize("kind", ["gemma2", "bloom", "mpt", "modernbert"])
+def test_in_float64_the_same_is_found(kind):
+    """Though the library rounds the weights of attention to float32 inside.
+
+    Padding is left aside: in float64 it makes the library's eager attention nan.
+    """
+    found = wrap(replace(load_model(random_module(kind).double()), family=None))
+    assert found.sites == discovered(kind).sites
+    assert set(found.lacks) - {"padding"} == set(discovered(kind).lacks)
+
+
 def test_logits_that_are_scaled_are_reproduced_and_capped_ones_refused():
     scaled, capped = discovered("granite"), discovered("gemma2")
     assert_close(scaled.loaded.family.logit_scale, 1 / 8, rtol=1e-5)
@@ -190,10 +201,10 @@ class Block(nn.Module):
 class Toy(nn.Module):
     """A language model of lists of blocks, one after the other, with a norm between the lists."""
 
-    def __init__(self, *lists: list[nn.Module], twice: bool = False) -> None:
+    def __init__(self, *lists: list[nn.Module], twice: bool = False, normed: bool = False) -> None:
         super().__init__()
         self.lists = nn.ModuleDict({str(i): nn.ModuleList(each) for i, each in enumerate(lists)})
-        self.between, self.twice = nn.LayerNorm(8), twice
+        self.between, self.twice, self.normed = nn.LayerNorm(8), twice, normed
         self.embed, self.last, self.head = nn.Embedding(20, 8), nn.LayerNorm(8), nn.Linear(8, 20)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -202,6 +213,7 @@ class Toy(nn.Module):
             x = self.between(x)
             for block in blocks:
                 x = block(block(x)) if self.twice else block(x)
+                x = self.between(x) if self.normed else x
         return self.head(self.last(x))
 
 
@@ -261,6 +273,11 @@ def test_of_two_lists_the_longer_is_taken_and_a_tie_is_refused():
         SiteNotAvailable, match=r"'lists.0' and 'lists.1' are both lists of 2 blocks"
     ):
         tie.port("blocks.0.resid_post")
+
+
+def test_blocks_between_which_the_stream_is_changed_are_no_list_of_blocks():
+    found = toy([Block() for _ in range(3)], normed=True)
+    assert not found.sites and "hands states on" in found.lacks["blocks"]
 
 
 def test_blocks_that_run_twice_are_no_list_of_blocks():

@@ -20,11 +20,19 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float(error)
 
 
-def agree(found: Tensor | None, expected: Tensor | None) -> bool:
-    """Whether two tensors are the same up to the rounding of their type."""
+def agree(found: Tensor | None, expected: Tensor | None, *, inside: bool = False) -> bool:
+    """Whether two tensors are the same up to the rounding of their type.
+
+    Args:
+        inside: Whether they differ by what attention computes inside, where libraries round its
+            weights to float32 in a float64 model too.
+    """
     if found is None or expected is None:
         return False
-    return relative_error(found, expected) <= TOLERANCE[expected.dtype]
+    tolerance = TOLERANCE[expected.dtype]
+    if inside:
+        tolerance = max(tolerance, TOLERANCE[torch.float32])
+    return relative_error(found, expected) <= tolerance
 
 
 def multiple(found: Tensor, of: Tensor) -> tuple[float, float]:

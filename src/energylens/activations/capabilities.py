@@ -78,7 +78,7 @@ def _no_padding(subject: Subject, batch: Batch, output: Tensor) -> str | None:
             found = subject.forward(padded)[1, where]
         except UNFIT as error:
             return f"padding on the {side} is not taken ({said(error)})"
-        if not agree(found, alone):
+        if not agree(found, alone, inside=True):
             return f"padding on the {side} changes what it gives for the same text"
     return None
 

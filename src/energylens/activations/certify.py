@@ -49,8 +49,8 @@ def wrap(model: LoadedModel | nn.Module | str, *, probe: Batch | None = None) ->
     Args:
         model: A loaded model, your own module, or a name that `load_model` takes.
         probe: Tokens to find and certify the sites with; by default two sequences of eight random
-            tokens, if the model tells the size of its vocabulary. Without either a module keeps its
-            level-1 sites alone.
+            tokens, if the model tells the size of its vocabulary. It lies where the model computes.
+            Without either a module keeps its level-1 sites alone.
 
     Raises:
         SiteNotAvailable: If watching the model changes its logits.
@@ -60,7 +60,7 @@ def wrap(model: LoadedModel | nn.Module | str, *, probe: Batch | None = None) ->
         subject.sites["blocks.2.resid_post"]
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(model)
-    batch = probe if probe is not None else probe_batch(loaded)
+    batch = probe_batch(loaded) if probe is None else probe
     if batch is None:
         why = "nothing tells what tokens to try it on, so give probe=Batch.full(ids)"
         return _without_blocks(loaded, why, loss=why)

@@ -122,9 +122,10 @@ def _runs(module: nn.Module, calls: dict[str, Call]) -> Iterator[_Run]:
 
 
 def _long_enough(siblings: nn.Module, path: str, first: int, length: int) -> Iterator[_Run]:
-    """One block is enough in a list, unless it is a single layer; a sequence needs two."""
-    alone = length == 1 and isinstance(siblings, nn.ModuleList)
-    if length > 1 or (alone and any(list(siblings.children())[first].children())):
+    """One block is enough where it is the whole list and no single layer."""
+    children = list(siblings.children())
+    alone = len(children) == 1 and isinstance(siblings, nn.ModuleList)
+    if length > 1 or (length == 1 and alone and any(children[0].children())):
         yield _Run(path=path, first=first, length=length)
 
 
@@ -266,7 +267,7 @@ class _Block:
         A state-space model or a convolution sums over positions and fails.
         """
         found = self._rerun(writer, self.pre[:, :1].expand_as(self.pre).clone(), hold=[])
-        return agree(found, found[:, :1].expand_as(found).clone())
+        return agree(found, found[:, :1].expand_as(found), inside=True)
 
     def _reads(self, reader: Call, writer: Call) -> bool:
         assert writer.out is not None and reader.out is not None
