@@ -47,8 +47,9 @@ check: $(DONE)/dev ## lint, format, types, import contracts
 bench: $(DONE)/dev $(DONE)/smollm2 ## run the benchmarks; results in benchmarks/results
 	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
-docs: $(DONE)/docs ## write the measure pages and build the site into site/
+docs: $(DONE)/docs ## write the pages of measures and families and build the site into site/
 	@$(BIN)/python tools/measure_pages.py
+	@$(BIN)/python tools/family_table.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 

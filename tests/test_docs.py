@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tools import measure_pages
+from tools import family_table, measure_pages
 
 from energylens.studies.study import STUDIES, flag
 
@@ -136,3 +136,11 @@ def test_a_measure_page_says_what_was_registered():
     page = measure_pages.pages()["free_energy.md"]
     for said in ("E(h) = −logsumexp", "| units | nats |", "free_energy(", "zero"):
         assert said in page
+
+
+# ---- families
+
+
+def test_the_page_of_families_is_current():
+    there = family_table.PAGE.read_text(encoding="utf-8")
+    assert there == family_table.page(), "run `make docs`: docs/families.md differs from the code"

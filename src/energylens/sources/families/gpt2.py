@@ -21,7 +21,7 @@ GPT2 = register(
             "ln_final.normalized": "transformer.ln_f:out",
             "logits": "lm_head:out",
         },
-        final_norm="transformer.ln_f",
+        final_norm=("transformer.ln_f",),
         unembed="lm_head",
     )
 )

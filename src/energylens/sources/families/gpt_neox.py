@@ -25,7 +25,7 @@ GPT_NEOX = register(
             "logits": "lm_head:out",
         },
         parallel=True,
-        final_norm="gpt_neox.final_layer_norm",
+        final_norm=("gpt_neox.final_layer_norm",),
         unembed="lm_head",
     )
 )

@@ -21,7 +21,7 @@ LLAMA = register(
             "ln_final.normalized": "model.norm:out",
             "logits": "lm_head:out",
         },
-        final_norm="model.norm",
+        final_norm=("model.norm",),
         unembed="lm_head",
     )
 )

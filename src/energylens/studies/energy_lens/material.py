@@ -50,14 +50,19 @@ def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Mat
     loaded = load_model(options.model, device=_device(options.device))
     if loaded.tokenizer is None:
         raise BadInput(f"{loaded.name} has no tokenizer: put tokenizer.json beside its weights")
-    if options.context > loaded.context:
+    if loaded.context and options.context > loaded.context:  # some tell no greatest length
         raise BadInput(
             f"a context of {options.context} tokens was asked for and {loaded.name} reads at most"
             f" {loaded.context}: lower --context"
         )
+    say("certifying sites")
+    subject = wrap(loaded)
+    _refuse_what_lacks(subject)
+    sites = tuple(_sites(subject, options.sites))
     corpus = load_text([Path(path) for path in options.text] or "default")
     generator = torch.Generator().manual_seed(options.seed)
-    dictionary = _train_options(options, loaded.d_model)
+    d_model = subject.loaded.d_model
+    dictionary = _train_options(options, d_model)
     train_tokens = options.train_tokens or max(FEWEST_TRAIN_TOKENS, 5 * dictionary.width)
     for_training = -(-train_tokens // options.context)
     wanted = options.score_documents + for_training
@@ -66,13 +71,10 @@ def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Mat
         prepend_bos=False,
     )  # fmt: skip
     train, held_out = _halves(windows, options, for_training)
-    _enough_for_the_tuned_lens(train, loaded.d_model)
-    say("certifying sites")
-    subject = wrap(loaded)
-    sites = tuple(_sites(subject, options.sites))
+    _enough_for_the_tuned_lens(train, d_model)
     pin_inputs(store, {
         "model": {"name": loaded.name, "source": loaded.source, "sha256": loaded.sha256,
-                  "family": loaded.family.name if loaded.family else None},
+                  "family": subject.loaded.family.name if subject.loaded.family else None},
         "text": {"name": corpus.name, "sha256": corpus.sha256,
                  "documents": int(held_out.document.unique().numel())},
     })  # fmt: skip
@@ -80,6 +82,23 @@ def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Mat
         subject=subject, sites=sites, train=train, held_out=held_out, corpus=corpus.name,
         dictionary=dictionary,
     )  # fmt: skip
+
+
+def _refuse_what_lacks(subject: Subject) -> None:
+    """The study differentiates next-token losses, reads lenses and runs on from edited states."""
+    for what, called in (
+        ("loss", "a next-token loss"),
+        ("lens", "a lens from its states to logits"),
+        ("suffix", "blocks that can be run from an edited state"),
+    ):
+        if what in subject.lacks:
+            *some, last = subject.energies
+            raise BadInput(
+                f"energy-lens needs {called}, and {subject.loaded.name} has none:"
+                f" {subject.lacks[what]}; from Python its sites can be watched, edited and given"
+                f" dictionaries (el.load, capture, edit, el.train), and the energies that remain"
+                f" are {', '.join(some)} and {last}"
+            )
 
 
 def _device(name: str) -> str:
