@@ -175,7 +175,7 @@ def dictionary_rows(
             "width": bench.dictionary.width, "k": bench.dictionary.k,
             "tokens": record["rows"], "steps": record["steps"],
             "fvu": float(fvu.estimate), "fvu_low": float(fvu.low), "fvu_high": float(fvu.high),
-            "fvu_null": record["fvu_random"], "l0": float(active.sum() / samples.sum()),
+            "fvu_null": _defined(record["fvu_random"]), "l0": float(active.sum() / samples.sum()),
             "dead_share": float((active == 0).double().mean()), "model": label,
             **dict.fromkeys(("loss_recovered", "loss_clean", "loss_ablated", "loss_reconstructed"),
                             float("nan")),
@@ -219,6 +219,11 @@ def lens_rows(benches: Mapping[str, Bench]) -> Iterator[Row]:
             "site": site, "layer": layer_of(site), "kl_raw": bench.translator.kl_untuned,
             "kl_tuned": bench.translator.kl,
         }  # fmt: skip
+
+
+def _defined(value: float | None) -> float:
+    """What a record says; JSON has null for what is undefined."""
+    return float("nan") if value is None else value
 
 
 def sink_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
