@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from energylens.report.figure import Figure
 from energylens.report.figures import (
     calibration,
+    contest,
     controls,
     depth,
     dictionaries,
@@ -17,6 +18,7 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     volcano.figure,
     layers.figure,
     calibration.figure,
+    contest.figure,
     depth.figure,
     controls.figure,
     dictionaries.figure,

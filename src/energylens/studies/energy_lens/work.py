@@ -10,6 +10,7 @@ from energylens.core.ports import Progress, Store
 from energylens.results.record import Summary
 from energylens.sources.model import random_weights_like
 from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.contest import enter_site
 from energylens.studies.energy_lens.dictionaries import TRAINED, losses_by_window, train_sites
 from energylens.studies.energy_lens.finding import summarise
 from energylens.studies.energy_lens.held import Held, held
@@ -35,6 +36,7 @@ def run(
     trained = _pass(material, options, store, progress, model=TRAINED)
     _substitute(material, trained, options, store, progress)
     _prove(material, trained, options, store, progress)
+    _contest(material, trained, options, store, progress)
     control = _control(material, options, store, progress) if options.random_weights else None
     say("testing every feature against its nulls")
     inference = _infer(options, trained, control)
@@ -110,6 +112,20 @@ def _prove(
             material.subject, site, bench, _held(material, trained, site),
             choose(half_a, options.proof_features, generator), store,
             contexts=options.proof_contexts, generator=generator, progress=progress,
+        )  # fmt: skip
+
+
+def _contest(
+    material: Material, trained: Pass, options: EnergyLens, store: Store, progress: Progress
+) -> None:
+    for number, (site, bench) in enumerate(trained.benches.items()):
+        if store.done(f"contest.{site}"):
+            continue
+        enter_site(
+            material.subject, site, bench, _held(material, trained, site),
+            score_half(trained.scored, site, bench, half=0), store,
+            generator=torch.Generator().manual_seed(options.seed + 200 + number),
+            progress=progress,
         )  # fmt: skip
 
 
