@@ -186,7 +186,7 @@ def rank_agreement(
         spearman=_around(rho, drawn[:, 0], least=-1.0),
         precision=_around(observed[1], drawn[:, 1], least=0.0),
         null_mean=null.mean(0), null_sd=null.std(0),
-        p=torch.where(rho.isfinite(), (1 + beyond) / (1 + len(null)), torch.nan),
+        p=torch.where(rho.isfinite(), (1 + beyond).double() / (1 + len(null)), torch.nan),
         precision_null=chance.nanmean(1), best=best,
         behind=_around(rho[best] - rho, drawn[:, 0, best, None] - drawn[:, 0], least=-2.0,
                        most=2.0),

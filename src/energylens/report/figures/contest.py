@@ -94,9 +94,16 @@ def figure(records: Records) -> Figure | None:
 
 def _pooled(contest: Table, chosen_by: str) -> np.ndarray:
     """Rows over all sites of the features that were chosen so."""
+    return _rows(contest, chosen_by, whole=True)
+
+
+def _rows(contest: Table, chosen_by: str, *, whole: bool) -> np.ndarray:
+    """Rows over all sites or those of each; one site alone is the whole."""
     sites, rules = contest.text("site"), contest.text("chosen_by")
+    name = "all" if "all" in sites else sites[0]
     return np.flatnonzero([
-        site == "all" and rule == chosen_by for site, rule in zip(sites, rules, strict=True)
+        (site == name) is whole and rule == chosen_by
+        for site, rule in zip(sites, rules, strict=True)
     ])  # fmt: skip
 
 
@@ -140,10 +147,7 @@ def _draw(
     _null(axes, contest, pooled, score[pooled], quantity)
     zero(axes, across=quantity is RHO)
     value = contest.number(quantity.value)
-    sites = np.flatnonzero([
-        site != "all" and rule == chosen_by
-        for site, rule in zip(contest.text("site"), contest.text("chosen_by"), strict=True)
-    ])  # fmt: skip
+    sites = _rows(contest, chosen_by, whole=False)
     axes.plot(value[sites], score[sites] + 0.22, "o", ms=3, color=LIGHT["dot"], mew=0, zorder=3)
     axes.hlines(score[pooled], contest.number(quantity.low)[pooled],
                 contest.number(quantity.high)[pooled], color=LIGHT["accent"], linewidth=1.6,
@@ -172,7 +176,7 @@ def _null(
 def _answer(contest: Table, ranked: np.ndarray) -> str:
     """The best score, or those that are not told apart from it; and the place of EFAS."""
     rho = contest.number("spearman")
-    known = [row for row in ranked if np.isfinite(rho[row])]
+    known = [int(row) for row in ranked if np.isfinite(rho[row])]
     if not known:
         return "Undefined: too few features were ablated to rank any score."
     best, others = known[0], known[1:]
@@ -198,7 +202,7 @@ def _answer(contest: Table, ranked: np.ndarray) -> str:
 def _among_random(contest: Table, best: int) -> str:
     """The best score again, on the features that no score has chosen."""
     score, rho = contest.text("score"), contest.number("spearman")
-    for row in _pooled(contest, RANDOM):
+    for row in _pooled(contest, RANDOM).tolist():
         if score[row] == score[best] and np.isfinite(rho[row]):
             features = several(int(contest.number("n_features")[row]), "feature")
             return (

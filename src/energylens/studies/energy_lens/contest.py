@@ -75,7 +75,7 @@ def enter_site(
     kept, shared = ids[chosen], measured[chosen]
     entries: list[Entry] = []
     with progress.task(f"contest {site}", len(kept), "windows") as advance:
-        for some in kept.split(WINDOWS_AT_ONCE):
+        for some in kept.split(WINDOWS_AT_ONCE) if len(kept) else ():
             entries.append(score_windows(subject, site, bench, here, some, features, passes=passes))
             advance(len(some))
     elsewhere = {
@@ -169,11 +169,8 @@ def score_windows(
     """Every score that is taken in the windows themselves, summed over each window's places."""
     device = here.ids.device
     windows, features = windows.to(device), features.to(device)
-    batch, states, gradients = (
-        here.batch.take(windows),
-        here.states[windows],
-        here.gradients[windows],
-    )
+    batch = here.batch.take(windows)
+    states, gradients = here.states[windows], here.gradients[windows]
     code = SparseCode(
         indices=here.indices[windows].flatten(0, 1), values=here.values[windows].flatten(0, 1),
         width=bench.dictionary.width,
