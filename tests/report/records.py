@@ -72,6 +72,9 @@ def write_run(folder: Path, *, seed: int = 0, scale: Scale | None = None) -> Pat
         "calibration": [calibration_row(layer) for layer in LAYERS],
         "calibration_rules": [rule_row(rule) for rule in ("attribution", "efas", "random")],
         "calibration_pooled": [pooled_row()],
+        "contest": contest_rows(),
+        "saliency": [saliency_row(random, row) for row in chosen],
+        "completeness": [completeness_row(layer) for layer in LAYERS],
         "depth": depth_rows(),
         "dictionaries": dictionary_rows(),
         "controls": control_rows(scale),
@@ -287,6 +290,50 @@ def map_rows(layer: int) -> list[dict[str, Any]]:
             "converged": True,
         })  # fmt: skip
     return rows
+
+
+CONTEST = {
+    "attribution": 0.85, "gradient_x_activation": 0.8, "integrated_gradients": 0.75, "efas": 0.5,
+    "attribution_elsewhere": 0.6, "direct_logit": 0.4, "activation": 0.45,
+    "attention_rollout": float("nan"), "gradient_x_input": 0.35, "random": -0.04,
+}  # fmt: skip
+
+
+def contest_rows() -> list[dict[str, Any]]:
+    """Attribution leads, but not clear of gradient × activation; there is no rollout."""
+    rows = []
+    places = [("all", None, "all"), ("all", None, "random")]
+    places += [(site(layer), layer, "all") for layer in LAYERS]
+    for where, layer, chosen_by in places:
+        for score, rho in CONTEST.items():
+            behind = 0.85 - rho
+            rows.append({
+                "site": where, "layer": layer, "chosen_by": chosen_by, "score": score,
+                "n_features": 6 if layer else 18, "n_documents": 10, "n_tied": 0, "sites": 3,
+                "spearman": rho, "low": rho - 0.1, "high": min(1.0, rho + 0.1),
+                "null_mean": 0.0, "null_sd": 0.2, "p": 0.001 if rho > 0.3 else 0.4,
+                "k": 1, "precision": max(rho, 0), "precision_low": 0.0, "precision_high": 1.0,
+                "precision_null": 0.17, "behind": behind, "behind_low": behind - 0.07,
+                "behind_high": behind + 0.07,
+                "absent": "a kernel that makes no pattern" if np.isnan(rho) else "",
+            })  # fmt: skip
+    return rows
+
+
+def saliency_row(random: np.random.Generator, row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "site": row["site"], "layer": row["layer"], "feature": row["feature"],
+        "chosen_by": ["attribution", "efas", "random"][row["feature"] % 3], "n_contexts": 4,
+        "n_documents": 4, "measured": 100 * row["efas"],
+        **{score: float(random.standard_normal()) for score in CONTEST},
+    }  # fmt: skip
+
+
+def completeness_row(layer: int) -> dict[str, Any]:
+    return {
+        "site": site(layer), "layer": layer, "n_contexts": 8, "ablations": 30,
+        "ablations_used": 24, "passes": 2, "change": -600.0, "summed": -540.0, "error": 0.1,
+    }  # fmt: skip
 
 
 def depth_rows() -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import scipy.stats
 
 from energylens.core.errors import BadInput, InsufficientData, UnknownName
 from energylens.features.formats import saelens
@@ -76,6 +77,44 @@ def test_predicted_and_measured_effects_are_on_record(finished):
     ablations = [row for row in effects if row["intervention"] == "ablate"]
     assert ablations and all(row["kl"] >= -1e-5 for row in ablations)
     assert {row["chosen_by"] for row in ablations} == {"attribution", "efas", "random"}
+
+
+def test_the_contest_ranks_the_features_that_were_ablated(finished):
+    ablated = {
+        (row["site"], row["feature"]): row
+        for row in rows(finished, "effects") if row["intervention"] == "ablate"
+    }  # fmt: skip
+    saliency = rows(finished, "saliency")
+    assert {(row["site"], row["feature"]) for row in saliency} == ablated.keys()
+    for row in saliency:
+        effect = ablated[row["site"], row["feature"]]
+        assert effect["chosen_by"] == row["chosen_by"]
+        if effect["n_contexts"] == row["n_contexts"]:
+            assert_close(row["measured"], effect["measured"], rtol=1e-6)
+            assert_close(row["attribution"], effect["predicted"], rtol=1e-3, atol=1e-5)
+
+
+def test_the_contest_is_what_scipy_finds_in_the_table_of_features(finished):
+    saliency, contest = rows(finished, "saliency"), rows(finished, "contest")
+    figures = json.loads((finished / "summary.json").read_text())["figures"]
+    every = [row for row in contest if row["chosen_by"] == "all"]
+    assert len(every) == 10 * (len(SMALL["sites"]) + 1)
+    by_score: dict[str, list[float]] = {}
+    for row in (row for row in every if row["site"] != "all"):
+        here = [r for r in saliency if r["site"] == row["site"]]
+        sizes = [[abs(r[name]) for r in here] for name in (row["score"], "measured")]
+        wanted = scipy.stats.spearmanr(*sizes).statistic
+        assert_close(row["spearman"], wanted, rtol=1e-9)
+        by_score.setdefault(row["score"], []).append(wanted)
+    for row in (row for row in every if row["site"] == "all"):
+        assert_close(row["spearman"], sum(by_score[row["score"]]) / 2, rtol=1e-9)
+        assert_close(figures[f"contest_spearman.{row['score']}"]["value"], row["spearman"])
+
+
+def test_the_completeness_of_integrated_gradients_is_on_record(finished):
+    for row in rows(finished, "completeness"):
+        assert 0 <= row["error"] < 2 and row["passes"] == 2
+        assert 0 < row["ablations_used"] <= row["ablations"]
 
 
 def test_contexts_show_the_feature_where_it_peaks(finished):

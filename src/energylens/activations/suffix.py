@@ -32,19 +32,33 @@ def run_from(
     """
     subject.require("suffix")
     name = canonical(site)
+    skipped = blocks_below(name)
+    subject.port(name)
+    with ExitStack() as stack:
+        stack.enter_context(_blocks_hand_on(subject, skipped, states))
+        if name.endswith("resid_pre"):
+            stack.enter_context(subject.edit({name: lambda value: states}))
+        return subject.forward(batch)
+
+
+def blocks_below(site: str) -> int:
+    """How many blocks lie below a residual site.
+
+    Raises:
+        BadInput: If the site is not a residual stream between blocks.
+
+    Example:
+        >>> blocks_below("blocks.3.resid_pre"), blocks_below("blocks.3.resid_post")
+        (3, 4)
+    """
+    name = canonical(site)
     layer = layer_of(name)
     kind = name.split(".", 2)[-1]
     if layer is None or kind not in ("resid_pre", "resid_post"):
         raise BadInput(
             f"a pass can start at blocks.i.resid_pre or blocks.i.resid_post, not at {site!r}"
         )
-    subject.port(name)
-    skipped = layer + 1 if kind == "resid_post" else layer
-    with ExitStack() as stack:
-        stack.enter_context(_blocks_hand_on(subject, skipped, states))
-        if kind == "resid_pre":
-            stack.enter_context(subject.edit({name: lambda value: states}))
-        return subject.forward(batch)
+    return layer + (kind == "resid_post")
 
 
 @contextmanager

@@ -42,6 +42,17 @@ BENJAMINI = (
     "Benjamini, Y., Hochberg, Y. Controlling the false discovery rate. "
     "Journal of the Royal Statistical Society B 57(1), 1995."
 )
+SUNDARARAJAN = (
+    "Sundararajan, M. et al. Axiomatic attribution for deep networks. ICML 2017. arXiv:1703.01365."
+)
+ABNAR = (
+    "Abnar, S., Zuidema, W. Quantifying attention flow in transformers. ACL 2020. arXiv:2005.00928."
+)
+ELHAGE = "Elhage, N. et al. A mathematical framework for transformer circuits. Anthropic, 2021."
+SPEARMAN = (
+    "Spearman, C. The proof and measurement of association between two things. "
+    "American Journal of Psychology 15(1), 1904."
+)
 NANDA = "Nanda, N. Attribution patching: activation patching at industrial scale. 2023."
 HEAP = (
     "Heap, T. et al. Sparse autoencoders can interpret randomly initialized transformers. 2025. "
@@ -173,6 +184,34 @@ METHODS: tuple[Method, ...] = (
             "it, and after a random step of the same size; unit: document.",
         ),
         sources=(ARMIJO, CAMPELLO, TUNED, BENJAMINI),
+    ),
+    Method(
+        anchor="method-contest",
+        title="Saliency contest",
+        table="contest",
+        formula=(
+            "attribution = Σ_t a_f F_f",
+            "gradient × activation = Σ_t |a_f F_f|",
+            "integrated gradients = Σ_t a_f ∫ F_f(h_0 + α (h − h_0)) dα, h_0 = h − Σ a_f d_f",
+            "direct logit = Σ_t |a_f ⟨L d_f, W_U[next] − mean W_U⟩|, L the final norm at h",
+            "rollout = Σ_t a_f Σ_s R_st, R = Π (Ā_l + I) / 2",
+            "gradient × input = Σ_t a_f |⟨∇E, h⟩|",
+        ),
+        text=(
+            "Features whose ablation was measured are ranked by the size of each score and by the "
+            "size of the measured effect, both means over the same windows; the two rankings are "
+            "compared by Spearman's correlation and by precision at k, site by site, and averaged "
+            "over sites. EFAS and one of the attributions come from the other half of the "
+            "documents, as the feature table would be used. Attention is that of the blocks above "
+            "the site, averaged over heads; token scores are passed on to the features active on "
+            "the token.",
+            "The interval is the observed value ± 1.96 standard deviations over documents drawn "
+            "again; differences between scores are taken on the same draws. The null deals the "
+            "effects out among the features of a site. The gradient along the path of integrated "
+            "gradients is taken at few places: the error of their sum is on record.",
+        ),
+        sources=(SUNDARARAJAN, ABNAR, ELHAGE, SPEARMAN),
+        page="docs/contest.md",
     ),
     Method(
         anchor="method-controls",

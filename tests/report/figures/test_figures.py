@@ -13,7 +13,8 @@ from tests.common.compare import assert_close
 
 NEEDS = {
     "volcano": ["features"], "layers": ["layers"], "calibration": ["effects", "calibration"],
-    "depth": ["depth"], "basins": ["attractors", "basin_map"], "controls": ["controls"],
+    "contest": ["contest"], "depth": ["depth"], "basins": ["attractors", "basin_map"],
+    "controls": ["controls"],
     "dictionaries": ["dictionaries"],
 }  # fmt: skip
 
@@ -26,7 +27,17 @@ def undefined(table):
     """The same table with every measured number undefined; counts stay counts."""
     kept = {"layer", "feature", "peak", "rank", "scored", "undefined", "beyond", "attractors"}
     kept |= {"repulsors", "discoveries", "width", "k", "tokens", "steps", "d_in", "n_features"}
-    kept |= {"n_documents", "n_contexts", "n_active", "n_starts", "converged", "diverged", "n"}
+    kept |= {
+        "n_documents",
+        "n_contexts",
+        "n_active",
+        "n_starts",
+        "converged",
+        "diverged",
+        "n",
+        "sites",
+        "n_tied",
+    }
     kept |= {"n_basin", "n_class", "n_text", "n_random"}
     columns = {
         name: np.full(table.rows, np.nan)
@@ -115,6 +126,30 @@ def test_calibration_has_a_panel_a_site_and_says_the_worst(records):
     assert len(figure.panels) == 3
     assert figure.answer.startswith("Slope .95 [.82, 1.10] (1 is a perfect prediction)")
     assert "Beyond its null at 3 of 3 sites: best at layer 25" in figure.answer
+
+
+def test_the_contest_names_no_winner_that_is_not_clear_of_the_next(records):
+    answer = by_name(records)["contest"].answer
+    assert answer.startswith("The best scores are not told apart: attribution has Spearman ρ")
+    assert "and gradient × activation may do as well." in answer
+    assert "|EFAS|, measured on other text, has .50 [.40, .60]." in answer
+    assert "On the 18 features chosen at random, attribution has" in answer
+    assert answer.endswith("8 of 9 scores beat effects shuffled.")
+
+
+def test_the_contest_names_a_winner_that_is_clear_of_all(records):
+    contest = records.table("contest")
+    low = np.where(contest.number("behind") > 0, 0.01, 0.0)
+    clear = replace(contest, columns={**contest.columns, "behind_low": low})
+    answer = by_name(replace(records, tables={"contest": clear}))["contest"].answer
+    assert answer.startswith("Attribution ranks features best: Spearman ρ .85 [.75, .95], clear of")
+
+
+def test_the_contest_says_which_score_could_not_enter_and_how_far_the_path_is_off(records):
+    notes = by_name(records)["contest"].notes
+    assert "no attention rollout: a kernel that makes no pattern" in notes
+    assert "integrated gradients miss 10 % to 10 % of the change along their path, by site" in notes
+    assert len(by_name(records)["contest"].panels) == 3
 
 
 def test_depth_says_where_the_lens_is_worse_than_a_guess(records):

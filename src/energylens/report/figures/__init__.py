@@ -6,6 +6,7 @@ from energylens.report.figure import Figure
 from energylens.report.figures import (
     basins,
     calibration,
+    contest,
     controls,
     depth,
     dictionaries,
@@ -18,6 +19,7 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     volcano.figure,
     layers.figure,
     calibration.figure,
+    contest.figure,
     depth.figure,
     basins.figure,
     controls.figure,

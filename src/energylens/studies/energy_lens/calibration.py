@@ -15,6 +15,7 @@ from torch import Tensor
 from energylens.core.ports import Store
 from energylens.core.sites import layer_of
 from energylens.stats.bootstrap import cluster_bootstrap, interval
+from energylens.stats.ranking import spearman
 from energylens.studies.energy_lens.proof import ABLATE, KINDS, RULES
 
 Row = dict[str, Any]
@@ -105,22 +106,13 @@ def slope_and_correlations(x: Tensor, y: Tensor) -> Tensor:
     Entries that are nan in either are left out.
     """
     here = x.isfinite() & y.isfinite()
-    return torch.cat([_line(x, y, here), _line(_ranks(x, here), _ranks(y, here), here)[:, 1:]], 1)
-
-
-def _ranks(values: Tensor, here: Tensor) -> Tensor:
-    """Rank of each entry among those of its row that count; the others come last."""
-    last = torch.where(here, values, torch.inf)
-    return last.argsort(1).argsort(1).double()
-
-
-def _line(x: Tensor, y: Tensor, here: Tensor) -> Tensor:
     n = here.sum(1, keepdim=True)
+    ranks = spearman(x, y)
     x, y = torch.where(here, x, 0.0), torch.where(here, y, 0.0)
     a = torch.where(here, x - x.sum(1, keepdim=True) / n, 0.0)
     b = torch.where(here, y - y.sum(1, keepdim=True) / n, 0.0)
     product, xx, yy = (a * b).sum(1), a.square().sum(1), b.square().sum(1)
-    return torch.stack([product / xx, product / (xx * yy).sqrt()], dim=1)
+    return torch.stack([product / xx, product / (xx * yy).sqrt(), ranks], dim=1)
 
 
 def _by_document(proofs: Sequence[Proof]) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,6 +13,7 @@ from energylens.results.record import Control, Estimate, Summary
 from energylens.stats.rates import poisson_interval, wilson_interval
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.basin_tables import attractor_figures
+from energylens.studies.energy_lens.contest_tables import contest_figures, contest_limits
 from energylens.studies.energy_lens.lens import LENS
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.statistics import LEVEL, RANDOM_WEIGHTS, Inference, SiteScores
@@ -75,6 +76,7 @@ def _figures(
     figures |= _calibration(rows["calibration_pooled"][0])
     for row in rows["calibration_rules"]:
         figures |= _calibration(row, chosen=row["chosen_by"])
+    figures |= contest_figures(rows["contest"])
     for control, sites in inference.controls.items():
         slug = {RANDOM_WEIGHTS: "random_weights"}.get(control, control.replace(" ", "_"))
         figures[f"features_beyond_chance.{slug}"] = _discoveries(
@@ -310,7 +312,7 @@ def _limits(
         limits.append(
             f"The text had too few documents; the statistical unit is a {material.held_out.unit}."
         )
-    return limits
+    return limits + contest_limits(rows["contest"])
 
 
 def _suspicious(inference: Inference, rows: dict[str, list[dict[str, Any]]]) -> list[str]:

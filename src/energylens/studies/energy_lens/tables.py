@@ -20,6 +20,11 @@ from energylens.studies.energy_lens.calibration import (
     calibration_rows,
     pooled_calibration,
 )
+from energylens.studies.energy_lens.contest_tables import (
+    completeness_rows,
+    contest_rows,
+    saliency_rows,
+)
 from energylens.studies.energy_lens.lens import LENS, TUNED
 from energylens.studies.energy_lens.passes import Pass
 from energylens.studies.energy_lens.proof import KINDS
@@ -295,4 +300,7 @@ def measurement_tables(
                                                             seed=options.seed))),
         "calibration_pooled": table([pooled_calibration(store, benches, documents,
                                                         seed=options.seed)]),
+        "contest": table(list(contest_rows(store, list(benches), documents, seed=options.seed))),
+        "saliency": table(list(saliency_rows(store, list(benches), documents))),
+        "completeness": table(list(completeness_rows(store, list(benches)))),
     }  # fmt: skip

@@ -12,6 +12,7 @@ from energylens.sources.model import random_weights_like
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.attractors import attract_site
 from energylens.studies.energy_lens.basin_tables import attractor_tables
+from energylens.studies.energy_lens.contest import enter_site
 from energylens.studies.energy_lens.dictionaries import TRAINED, losses_by_window, train_sites
 from energylens.studies.energy_lens.finding import summarise
 from energylens.studies.energy_lens.held import Held, held
@@ -39,6 +40,7 @@ def run(
     _substitute(material, trained, options, store, progress)
     _prove(material, trained, options, store, progress)
     _attract(material, trained, options, store, progress)
+    _contest(material, trained, options, store, progress)
     control = _control(material, options, store, progress) if options.random_weights else None
     say("testing every feature against its nulls")
     inference = _infer(options, trained, control)
@@ -133,6 +135,20 @@ def _attract(
             material.subject, site, bench, _held(material, trained, site),
             [Choice(feature=feature, chosen_by=rule) for feature, rule in chosen], store,
             generator=torch.Generator().manual_seed(options.seed + 300 + number),
+            progress=progress,
+        )  # fmt: skip
+
+
+def _contest(
+    material: Material, trained: Pass, options: EnergyLens, store: Store, progress: Progress
+) -> None:
+    for number, (site, bench) in enumerate(trained.benches.items()):
+        if store.done(f"contest.{site}"):
+            continue
+        enter_site(
+            material.subject, site, bench, _held(material, trained, site),
+            score_half(trained.scored, site, bench, half=0), store,
+            generator=torch.Generator().manual_seed(options.seed + 200 + number),
             progress=progress,
         )  # fmt: skip
 
