@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from energylens.activations.batch import Batch
@@ -29,6 +30,33 @@ def run_from(
     Raises:
         BadInput: If the site is not a residual stream between blocks.
     """
+    with starting_from(subject, site, states):
+        return subject.forward(batch)
+
+
+def logits_at(
+    subject: Subject, batch: Batch, positions: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch vocab"]:
+    """Logits at one position of each sequence: the product with the vocabulary is made there only.
+
+    Raises:
+        BadInput: If the model has no known final norm and unembedding.
+    """
+    with subject.capture("ln_final.normalized", stop=True) as seen:
+        subject.run(batch)
+    rows = torch.arange(len(positions), device=positions.device)
+    return subject.unembed(seen["ln_final.normalized"][rows, positions])
+
+
+@contextmanager
+def starting_from(
+    subject: Subject, site: str, states: Float[Tensor, "batch pos d_model"]
+) -> Iterator[None]:
+    """Inside the block a pass starts at `site` with `states`; what lies below does not compute.
+
+    Raises:
+        BadInput: If the site is not a residual stream between blocks.
+    """
     name = canonical(site)
     layer = layer_of(name)
     kind = name.split(".", 2)[-1]
@@ -42,7 +70,7 @@ def run_from(
         stack.enter_context(_blocks_hand_on(subject, skipped, states))
         if kind == "resid_pre":
             stack.enter_context(subject.edit({name: lambda value: states}))
-        return subject.forward(batch)
+        yield
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from energylens.results.format import count, interval, number, percent
 from energylens.results.record import Control, Estimate, Summary
 from energylens.stats.rates import poisson_interval, wilson_interval
 from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.behaviour_tables import behaviour_figures
 from energylens.studies.energy_lens.lens import LENS
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.statistics import LEVEL, RANDOM_WEIGHTS, Inference, SiteScores
@@ -81,6 +82,7 @@ def _figures(
         figures[f"rate_at_05.{slug}"] = _rate(sites, inference, control)
     figures["features_covarying.downstream"] = _covarying(inference.headline, "downstream")
     figures["rate_at_05.downstream"] = _rate(inference.headline, inference, "downstream")
+    figures |= behaviour_figures(rows)
     figures |= _dictionaries(rows["dictionaries"])
     vocab = material.subject.loaded.vocab_size
     figures["uniform_surprisal"] = Estimate(

@@ -56,7 +56,7 @@ def featured_tables(
     """Tables `featured` (a row a feature with a page) and `contexts` (a row a piece of text)."""
     featured: list[Row] = []
     contexts: list[Row] = []
-    words, classes = _texts(material, trained)
+    words, classes = texts_of_half_b(material, trained)
     for number, (site, bench) in enumerate(trained.benches.items()):
         place = Place(
             site=site, held=held(trained.scored, trained.pieces, site),
@@ -79,7 +79,7 @@ def featured_tables(
     return {"featured": table(featured), "contexts": table(contexts)}
 
 
-def _texts(material: Material, trained: Pass) -> tuple[list[list[str]], list[list[str]]]:
+def texts_of_half_b(material: Material, trained: Pass) -> tuple[list[list[str]], list[list[str]]]:
     """Printable tokens and token classes of every window of half B, once for all sites."""
     tokenizer = material.subject.loaded.tokenizer
     assert tokenizer is not None

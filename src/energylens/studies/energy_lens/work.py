@@ -10,6 +10,8 @@ from energylens.core.ports import Progress, Store
 from energylens.results.record import Summary
 from energylens.sources.model import random_weights_like
 from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.behaviour import behave
+from energylens.studies.energy_lens.behaviour_tables import behaviour_tables
 from energylens.studies.energy_lens.dictionaries import TRAINED, losses_by_window, train_sites
 from energylens.studies.energy_lens.finding import summarise
 from energylens.studies.energy_lens.held import Held, held
@@ -29,17 +31,19 @@ RANDOM_WEIGHTS = "random_weights"
 def run(
     options: EnergyLens, *, store: Store, progress: Progress, say: Callable[[str], None]
 ) -> Summary:
-    """Energy-lens: dictionaries, energies, alignment, proof and controls, in this order."""
+    """Energy-lens: dictionaries, energies, alignment, proof, behaviour, controls, in this order."""
     torch.set_num_threads(options.threads or torch.get_num_threads())
     material = gather(options, store, say)
     trained = _pass(material, options, store, progress, model=TRAINED)
     _substitute(material, trained, options, store, progress)
     _prove(material, trained, options, store, progress)
+    behave(material, trained, options, store, progress, say)
     control = _control(material, options, store, progress) if options.random_weights else None
     say("testing every feature against its nulls")
     inference = _infer(options, trained, control)
     tables = measurement_tables(trained, control, inference, store, options)
     tables |= featured_tables(material, trained, inference, store, options)
+    tables |= behaviour_tables(material, trained, store, options)
     summary = summarise(material, inference, tables, options)
     store.save("tables", tables=tables)
     return summary
