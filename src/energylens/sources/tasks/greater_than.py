@@ -22,7 +22,7 @@ MOST_YEARS = 10
     source="Hanna et al. 2023, greater-than in GPT-2",
 )
 def greater_than(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:
-    """“The war lasted from the year 1732 to the year 17” → later years, not earlier ones.
+    """“The war lasted from 1732 to 17” → later years, not earlier ones.
 
     Answers are the nearest years after the first, foils as many before it. Where two digits are not
     one token they are the next digit alone, and the digit of the first year itself is in neither.
@@ -40,7 +40,7 @@ def _pair(tokenizer: Tokenizer, event: str, generator: torch.Generator) -> list[
 
 
 def _item(tokenizer: Tokenizer, event: str, century: int, year: int, label: str) -> Item | None:
-    prompt = f"The {event} lasted from the year {century}{year} to the year {century}"
+    prompt = f"The {event} lasted from {century}{year} to {century}"
     whole = _around(year, 99, MOST_YEARS)
     digits = _around(year // 10, 9, MOST_YEARS)
     for (later, earlier), places in ((whole, 2), (digits, 1)):

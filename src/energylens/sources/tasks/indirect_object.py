@@ -21,7 +21,7 @@ NAMES = (
     "Michael", "Daniel", "William", "Thomas", "Richard", "Charles", "Edward", "Frank", "Simon",
     "Alex", "Eric", "Ryan", "Scott", "Martin", "Helen",
 )  # fmt: skip
-PLACES = ("store", "park", "school", "station", "garden", "office")
+TIMES = ("When", "After", "Once")
 THINGS = ("book", "letter", "drink", "ring", "picture", "flower")
 
 
@@ -31,7 +31,7 @@ THINGS = ("book", "letter", "drink", "ring", "picture", "flower")
     source="Wang et al. 2022, indirect object identification",
 )
 def indirect_object(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:
-    """“When Mary and John went to the store, John gave a book to” → Mary, not John; and mirrored.
+    """“When Mary and John met, John gave a book to” → Mary, not John; and mirrored.
 
     No name is in two units.
     """
@@ -46,8 +46,8 @@ def indirect_object(tokenizer: Tokenizer, generator: torch.Generator, count: int
 def _pair(
     tokenizer: Tokenizer, first: str, second: str, generator: torch.Generator
 ) -> list[Item | None]:
-    place, thing = pick(PLACES, generator), pick(THINGS, generator)
-    scene = f"When {first} and {second} went to the {place},"
+    when, thing = pick(TIMES, generator), pick(THINGS, generator)
+    scene = f"{when} {first} and {second} met,"
     return [
         word_item(tokenizer, f"{scene} {giver} gave a {thing} to", answer=taker, foil=giver,
                   label=label)

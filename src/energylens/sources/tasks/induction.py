@@ -20,7 +20,7 @@ WORDS = (
 )  # fmt: skip
 FEWEST_WORDS = 24
 # Words in a sequence: enough that chance is low, few enough to be cheap.
-LENGTH = 8
+LENGTH = 7
 
 
 @task(
@@ -29,11 +29,14 @@ LENGTH = 8
     source="Olsson et al. 2022, in-context learning and induction heads",
 )
 def induction(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:
-    """Random words said twice, the second time broken off; a foil is another of the words."""
+    """Random words said twice, the second time broken off; a foil is another of the words.
+
+    Each item is a unit by itself, so half of `count` gives as many units as pairs of items do.
+    """
     words, left_out = in_one_token(tokenizer, " the", WORDS)
     groups: list[tuple[str, list[Item | None]]] = []
     if len(words) >= FEWEST_WORDS:
-        groups = [(f"sequence {n}", [_item(tokenizer, words, generator)]) for n in range(count)]
+        groups = [(f"sequence {n}", [_item(tokenizer, words, generator)]) for n in range(count // 2)]
     return in_units(groups, count=count, task="induction",
                     needs="sequences of ordinary words", left_out=left_out)  # fmt: skip
 
