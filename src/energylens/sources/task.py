@@ -8,7 +8,7 @@ what is inferred is about other nouns in these templates, not about other templa
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -52,12 +52,8 @@ class TaskItems:
     left_out: tuple[str, ...] = ()
 
 
-class Generate(Protocol):
-    """Makes at most `count` items."""
-
-    def __call__(
-        self, tokenizer: Tokenizer, generator: torch.Generator, count: int
-    ) -> TaskItems: ...
+# Makes at most so many items, from a tokenizer and a source of randomness.
+Generate = Callable[[Tokenizer, torch.Generator, int], TaskItems]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +62,7 @@ class Task:
 
     Attributes:
         question: What it asks of a model.
-        unit: What one unit is, as in "subject noun".
+        unit: What the units are, as in "subject nouns".
         source: Where the task comes from.
     """
 
@@ -84,7 +80,7 @@ def task(*, question: str, unit: str, source: str) -> Callable[[Generate], Gener
     """Register a generator of items as a task, under the generator's name."""
 
     def register(generate: Generate) -> Generate:
-        name = getattr(generate, "__name__")  # noqa: B009 (a protocol of calls has no name)
+        name = generate.__name__
         TASKS.add(name, Task(name=name, question=question, unit=unit, source=source,
                              generate=generate))  # fmt: skip
         return generate

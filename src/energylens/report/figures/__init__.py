@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from energylens.report.figure import Figure
 from energylens.report.figures import (
+    behaviour,
     calibration,
     controls,
     depth,
@@ -17,6 +18,7 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     volcano.figure,
     layers.figure,
     calibration.figure,
+    behaviour.figure,
     depth.figure,
     controls.figure,
     dictionaries.figure,

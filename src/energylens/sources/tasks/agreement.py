@@ -17,7 +17,7 @@ VERBS = (("is", "are"), ("was", "were"), ("has", "have"))
 
 @task(
     question="Does the verb agree with its subject, past a noun of the other number?",
-    unit="subject noun",
+    unit="subject nouns",
     source="Linzen et al. 2016; minimal pairs as in Marvin & Linzen 2018",
 )
 def agreement(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:

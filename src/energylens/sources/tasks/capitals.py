@@ -29,7 +29,7 @@ CAPITALS = {
 
 @task(
     question="Does it know the capital of a country?",
-    unit="pair of countries",
+    unit="pairs of countries",
     source="facts as in Meng et al. 2022",
 )
 def capitals(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:

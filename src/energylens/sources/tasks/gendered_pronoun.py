@@ -21,7 +21,7 @@ TEMPLATES = (
 
 @task(
     question="Does the pronoun fit the noun it stands for?",
-    unit="pair of nouns",
+    unit="pairs of nouns",
     source="after Vig et al. 2020 and Mathwin et al. 2023; nouns whose gender is in their meaning",
 )
 def gendered_pronoun(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:

@@ -18,7 +18,7 @@ MOST_YEARS = 10
 
 @task(
     question="Does a span of years end after it began?",
-    unit="event",
+    unit="events",
     source="Hanna et al. 2023, greater-than in GPT-2",
 )
 def greater_than(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:

@@ -27,7 +27,7 @@ THINGS = ("book", "letter", "drink", "ring", "picture", "flower")
 
 @task(
     question="Does it name the person to whom something is given?",
-    unit="pair of names",
+    unit="pairs of names",
     source="Wang et al. 2022, indirect object identification",
 )
 def indirect_object(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:

@@ -25,7 +25,7 @@ LENGTH = 7
 
 @task(
     question="Does it go on as the same random words went on before?",
-    unit="random sequence",
+    unit="random sequences",
     source="Olsson et al. 2022, in-context learning and induction heads",
 )
 def induction(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:
@@ -36,7 +36,9 @@ def induction(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> T
     words, left_out = in_one_token(tokenizer, " the", WORDS)
     groups: list[tuple[str, list[Item | None]]] = []
     if len(words) >= FEWEST_WORDS:
-        groups = [(f"sequence {n}", [_item(tokenizer, words, generator)]) for n in range(count // 2)]
+        groups = [
+            (f"sequence {n}", [_item(tokenizer, words, generator)]) for n in range(count // 2)
+        ]
     return in_units(groups, count=count, task="induction",
                     needs="sequences of ordinary words", left_out=left_out)  # fmt: skip
 

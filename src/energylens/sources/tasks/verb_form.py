@@ -21,7 +21,7 @@ BARE, PERFECT = ("would", "could", "must", "might"), ("had", "has")
 
 @task(
     question="Does the form of a verb fit the auxiliary before it?",
-    unit="verb",
+    unit="verbs",
     source="after Warstadt et al. 2020, BLiMP",
 )
 def verb_form(tokenizer: Tokenizer, generator: torch.Generator, count: int) -> TaskItems:

@@ -50,7 +50,7 @@ class EnergyLens:
     behaviour_features: Annotated[int, Range(0, 100)] = 5
     """Strongest features to change in behaviour tasks, over all sites; 0: no behaviour."""
 
-    behaviour_prompts: Annotated[int, Range(16, 1000)] = 24
+    behaviour_prompts: Annotated[int, Range(16, 1000)] = 20
     """Prompts of each behaviour task, at most."""
 
     draws: Annotated[int, Range(1_000, 10**6)] = 10_000

@@ -266,7 +266,7 @@ def behaviour_figures(tables: Mapping[str, Sequence[dict[str, Any]]]) -> dict[st
         if row["units"]:
             figures[f"behaviour_accuracy.{row['task']}"] = Estimate(
                 row["accuracy"], "share of items", low=row["low"], high=row["high"],
-                null_mean=row["chance"], null_sd=0.0, n=row["units"], n_unit=f"{row['unit']}s",
+                null_mean=row["chance"], null_sd=0.0, n=row["units"], n_unit=row["unit"],
                 label=f"Accuracy, {row['task'].replace('_', ' ')}",
                 note="null: the same answers judged by other units' questions",
             )  # fmt: skip
