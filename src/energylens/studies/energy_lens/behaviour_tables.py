@@ -52,9 +52,9 @@ class Measured:
 
     name: str
     effects: Float[Tensor, "unit set member intervention"]
-    by_item: Float[Tensor, "member intervention item"]
+    by_item: Float[Tensor, "changed intervention item"]
     preference: Float[Tensor, " item"]
-    active: Float[Tensor, "member item"]
+    active: Float[Tensor, "changed item"]
 
 
 def behaviour_tables(
