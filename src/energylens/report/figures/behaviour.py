@@ -195,8 +195,8 @@ def _compared(pooled: Table, row: int) -> str:
     times = number(top / matched, digits=2)
     beyond = "beyond chance" if p <= LEVEL else "within chance"
     return (
-        f"{verb}, its strongest features change its preference {times} times as much as features that"
-        f" match them, {beyond} (p {p_value(p)})."
+        f"{verb}, its strongest features change its preference {times} times as much as features"
+        f" that match them, {beyond} (p {p_value(p)})."
     )
 
 
