@@ -86,7 +86,7 @@ def members(features):
 
 def found(model, asked, features, *, planted):
     return measure_task(model, {LAST: bench(directions(model, planted=planted))},
-                        members(features), asked, progress=silence, label="")  # fmt: skip
+                        members(features), asked, units=10, progress=silence, label="")  # fmt: skip
 
 
 def test_ablating_the_feature_that_carries_the_answer_destroys_it(model, asked):
@@ -110,6 +110,15 @@ def test_a_feature_that_is_active_nowhere_changes_nothing(model, asked):
     silent = task.active == 0
     assert bool(silent.any())
     assert (task.effects[:, :2].transpose(1, 2)[silent] == 0).all()
+
+
+def test_features_are_changed_in_the_first_units_alone(model, asked):
+    part = measure_task(model, {LAST: bench(directions(model, planted=True))}, members([0, 1, 2]),
+                        asked, units=4, progress=silence, label="")  # fmt: skip
+    whole = found(model, asked, [0, 1, 2], planted=True)
+    assert part.accuracy == whole.accuracy
+    assert part.unit.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert_close(part.effects, whole.effects[:, :, :8], rtol=1e-9, atol=1e-12)
 
 
 def test_without_the_answers_nothing_is_changed(model, asked):

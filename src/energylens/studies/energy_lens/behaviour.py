@@ -37,6 +37,9 @@ ABLATE, DOUBLE, CLAMP = "ablate", "double", "clamp"
 INTERVENTIONS = (ABLATE, DOUBLE, CLAMP)
 TOP, MATCHED = "top", "matched"
 MATCHES = 2
+# Asking costs one pass, changing features fifty: so many times as many prompts are asked.
+ASKED = 2
+ITEMS_A_UNIT = 2
 PLAN = "behaviour.plan"
 
 
@@ -151,13 +154,14 @@ def _one_task(
     assert tokenizer is not None
     record = {"items": 0, "units": 0, "left_out": [], "can": False, "why": ""}
     try:
-        made = task.generate(tokenizer, generator, count)
+        made = task.generate(tokenizer, generator, ASKED * count)
         _must_fit(max(len(one.prompt) for one in made.items), subject, task)
     except InsufficientData as problem:
         store.save(part, records={part: record | {"why": str(problem)}})
         return
     prompts = Prompts.of(made.items, device=subject.device)
-    found = measure_task(subject, benches, members, prompts, progress=progress, label=part)
+    found = measure_task(subject, benches, members, prompts, units=count // ITEMS_A_UNIT,
+                         progress=progress, label=part)  # fmt: skip
     accuracy = found.accuracy
     record |= {
         "items": len(made.items), "units": accuracy.units, "left_out": list(made.left_out),
@@ -166,7 +170,7 @@ def _one_task(
         "high": float(accuracy.accuracy.high), "chance": accuracy.chance,
     }  # fmt: skip
     store.save(part, records={part: record}, tensors={part: {
-        "unit": prompts.unit.cpu(), "base": found.base.cpu(),
+        "unit": found.unit.cpu(), "base": found.base.cpu(),
         "effects": found.effects.cpu(), "active": found.active.cpu(),
     }})  # fmt: skip
 
@@ -193,6 +197,8 @@ class TaskFound:
     """What a model did on a task, and what changing features changed.
 
     Attributes:
+        accuracy: Over all prompts asked.
+        unit: Unit of each item that features were changed in.
         base: Preference for the answer over the foil, nats.
         effects: Change of it under each intervention on each feature; of no items where the model
             cannot do the task, since then nothing was changed.
@@ -200,6 +206,7 @@ class TaskFound:
     """
 
     accuracy: Accuracy
+    unit: Int[Tensor, " item"]
     base: Float[Tensor, " item"]
     effects: Float[Tensor, "member intervention measured"]
     active: Float[Tensor, "member item"]
@@ -212,25 +219,32 @@ def measure_task(
     members: Sequence[Member],
     prompts: Prompts,
     *,
+    units: int,
     progress: Progress,
     label: str,
 ) -> TaskFound:
-    """Accuracy beside chance; and, if it is above, the effect of every intervention."""
+    """Accuracy beside chance; and, if it is above, the effect of every intervention.
+
+    Args:
+        units: Features are changed in the items of the first so many units.
+    """
     sites = list(dict.fromkeys(member.site for member in members))
     final = "ln_final.normalized"
     with subject.capture(*sites, final, stop=True) as seen:
         subject.run(prompts.batch)
     rows = torch.arange(len(prompts.last), device=prompts.last.device)
     logits = subject.unembed(seen[final][rows, prompts.last])
-    base = answer_preference(logits, prompts.answers, prompts.foils)
     accuracy = accuracy_beyond_exchange(exchanged_preferences(logits, prompts), prompts.unit)
+    some = (prompts.unit < units).nonzero()[:, 0]
+    prompts = prompts.take(some)
+    base = answer_preference(logits[some], prompts.answers, prompts.foils)
     shape = (len(members), len(INTERVENTIONS), len(base) if accuracy.can else 0)
     effects, active = base.new_zeros(shape), base.new_zeros(len(members), len(base))
     for site in sites:
         mine = [number for number, member in enumerate(members) if member.site == site]
-        moves = []
+        moves, states = [], seen[site][some]
         for number in mine:
-            activation, there = _activation(benches[site], members[number], seen[site], prompts)
+            activation, there = _activation(benches[site], members[number], states, prompts)
             active[number] = (activation > 0).sum(1).to(active)
             clamped = torch.where(there, members[number].largest - activation, 0.0)
             direction = benches[site].dictionary.W_dec[members[number].feature]
@@ -238,11 +252,13 @@ def measure_task(
                       for change in (-activation, activation, clamped)]  # fmt: skip
         if accuracy.can:
             changed = preference_changes(
-                subject, site, prompts, seen[site], base, moves, progress=progress,
+                subject, site, prompts, states, base, moves, progress=progress,
                 label=f"{label} {site}",
             )  # fmt: skip
             effects[mine] = changed.view(len(mine), len(INTERVENTIONS), -1)
-    return TaskFound(accuracy=accuracy, base=base, effects=effects, active=active)
+    return TaskFound(
+        accuracy=accuracy, unit=prompts.unit, base=base, effects=effects, active=active
+    )
 
 
 def _activation(
