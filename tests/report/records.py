@@ -83,6 +83,7 @@ def write_run(folder: Path, *, seed: int = 0, scale: Scale | None = None) -> Pat
         "basins": [basin_row(layer, number) for layer in LAYERS for number in range(3)],
         "basin_labels": [label_row(layer, name) for layer in LAYERS for name in ("word", "number")],
         "basin_map": [row for layer in LAYERS for row in map_rows(layer)],
+        **behaviour_tables(random, chosen),
         "token_sites": [sink_row(layer) for layer in LAYERS],
     }
     (folder / "tables").mkdir(parents=True, exist_ok=True)
@@ -418,6 +419,45 @@ def sink_row(layer: int) -> dict[str, Any]:
         "site": site(layer), "layer": layer, "norm_median": 60.0, "norm_max": 7200.0,
         "norm_first": 6400.0,
     }  # fmt: skip
+
+
+TASKS = {"agreement": "subject nouns", "capitals": "pairs of countries", "induction": "sequences"}
+
+
+def behaviour_tables(
+    random: np.random.Generator, chosen: list[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Two tasks the model can do and one whose answers its vocabulary does not have."""
+    nan = float("nan")
+    tasks, effects, contrast = [], [], []
+    for task, unit in TASKS.items():
+        can = task != "capitals"
+        tasks.append({
+            "task": task, "question": f"Can it do {task}?", "items": 20 * can, "units": 10 * can,
+            "unit": unit, "accuracy": 0.9 if can else nan, "low": 0.6 if can else nan,
+            "high": 0.98 if can else nan, "chance": 0.5 if can else nan, "can": can,
+            "why": "" if can else f"needs 8 pairs and found 0 {HOSTILE[0]}", "left_out": 7,
+            "left_out_words": ["Accra", HOSTILE[1]],
+        })  # fmt: skip
+        for kind in ("ablate", "double", "clamp") if can else ():
+            for number, row in enumerate(chosen[:9]):
+                effect = float(random.normal(0, 0.1)) - 0.4 * (number % 3 == 0)
+                effects.append({
+                    "task": task, "site": row["site"], "layer": row["layer"],
+                    "feature": row["feature"], "role": "matched" if number % 3 else "top",
+                    "set": number // 3, "intervention": kind, "items": 20, "active_items": 12,
+                    "units": 10, "effect": effect, "low": effect - 0.1, "high": effect + 0.1,
+                    "accuracy_change": -0.1, "difference": effect, "difference_low": effect - 0.2,
+                    "difference_high": effect + 0.2, "p": 0.01, "q": 0.03,
+                })  # fmt: skip
+    for task in ("agreement", "induction", "all tasks"):
+        for kind, p in (("ablate", 0.004), ("double", 0.2), ("clamp", nan)):
+            contrast.append({
+                "task": task, "intervention": kind, "sets": 3, "top": 1.5, "matched": 0.6,
+                "difference": 0.9, "low": 0.2, "high": 1.6, "null_sd": 0.3, "p": p, "p_max_t": p,
+                "unit": "typical effects",
+            })  # fmt: skip
+    return {"behaviour_tasks": tasks, "behaviour": effects, "behaviour_contrast": contrast}
 
 
 def run_record() -> dict[str, Any]:

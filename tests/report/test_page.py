@@ -46,7 +46,7 @@ def outline(html):
 def test_every_section_stands_in_order(html):
     found = re.findall(r'<(?:section|figure)[^>]* id="(\w+)"', html)
     assert found == [
-        "volcano", "layers", "calibration", "contest", "depth", "basins", "controls",
+        "volcano", "layers", "calibration", "contest", "behaviour", "depth", "basins", "controls",
         "dictionaries", "features", "checks", "limits", "method", "reproduce",
     ]  # fmt: skip
 
@@ -101,7 +101,7 @@ def test_the_whole_page_is_small(run_dir):
 
 def test_figures_lie_beside_it(run_dir, html):
     linked = set(re.findall(r'href="(figures/[\w.]+)"', html))
-    assert len(linked) == 2 * 8
+    assert len(linked) == 2 * 9
     assert all((run_dir / name).is_file() for name in linked)
 
 

@@ -132,6 +132,48 @@ def test_dictionaries_are_left_in_the_format_of_saelens(finished):
     assert {path.name for path in (finished / "dictionaries").iterdir()} == set(SMALL["sites"])
 
 
+def test_behaviour_is_measured_where_the_model_can_and_refused_in_words_elsewhere(finished):
+    tasks = {row["task"]: row for row in rows(finished, "behaviour_tasks")}
+    assert len(tasks) >= 5 and tasks["verb_form"]["can"]
+    assert "several tokens in this vocabulary" in tasks["indirect_object"]["why"]
+    for row in tasks.values():
+        assert row["can"] == (row["why"] == "") == (row["units"] > 0 and row["low"] > row["chance"])
+    effects = rows(finished, "behaviour")
+    assert {row["task"] for row in effects} == {n for n, row in tasks.items() if row["can"]}
+    for row in effects:
+        if row["active_items"] == 0 and row["intervention"] != "clamp":
+            assert row["effect"] == row["accuracy_change"] == 0
+
+
+def test_each_strongest_feature_stands_beside_two_of_its_site(finished):
+    effects = [row for row in rows(finished, "behaviour") if row["intervention"] == "ablate"]
+    first = [row for row in effects if row["task"] == effects[0]["task"]]
+    assert [row["role"] for row in first] == ["top", "matched", "matched"] * (len(first) // 3)
+    for top, *matches in (first[i : i + 3] for i in range(0, len(first), 3)):
+        assert all((m["site"], m["set"]) == (top["site"], top["set"]) for m in matches)
+        expected = top["effect"] - sum(m["effect"] for m in matches) / 2
+        assert_close(top["difference"], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_loss_by_class_adds_up_to_the_tokens_of_half_b(finished):
+    classes = rows(finished, "behaviour_classes")
+    assert sum(row["n_tokens"] for row in classes) == 30 * 31  # windows of 32 predict 31 tokens
+    assert {row["class"] for row in classes} >= {"word", "punctuation"}
+    assert all(row["can"] == (row["high"] < row["chance"]) for row in classes)
+
+
+def test_behaviour_is_in_the_summary_beside_its_nulls(finished):
+    figures = json.loads((finished / "summary.json").read_text())["figures"]
+    accuracy = figures["behaviour_accuracy.verb_form"]
+    assert accuracy["low"] > accuracy["null_mean"]
+    assert "behaviour_accuracy.capitals" not in figures
+    contrast = {row["intervention"]: row for row in rows(finished, "behaviour_contrast")
+                if row["task"] == "all tasks"}  # fmt: skip
+    for kind, row in contrast.items():
+        assert figures[f"behaviour_contrast.{kind}"]["p"] == row["p"]
+    assert figures["behaviour_beyond_matched"]["null_mean"] is not None
+
+
 @pytest.mark.gpu
 def test_a_gpu_finds_what_the_cpu_finds(finished, tmp_path):
     out = tmp_path / "gpu"

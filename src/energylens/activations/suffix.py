@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from energylens.activations.batch import Batch
@@ -30,6 +31,36 @@ def run_from(
         BadInput: If the site is not a residual stream between blocks.
         SiteNotAvailable: If the model does more between its blocks than hand a stream on.
     """
+    with starting_from(subject, site, states):
+        return subject.forward(batch)
+
+
+def logits_at(
+    subject: Subject, batch: Batch, positions: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch vocab"]:
+    """Logits at one position of each sequence: the product with the vocabulary is made there only.
+
+    Raises:
+        SiteNotAvailable: If the model has no lens.
+    """
+    subject.require("lens")
+    last = f"blocks.{subject.n_layers - 1}.resid_post"
+    with subject.capture(last, stop=True) as seen:
+        subject.run(batch)
+    rows = torch.arange(len(positions), device=positions.device)
+    return subject.lens(seen[last][rows, positions])
+
+
+@contextmanager
+def starting_from(
+    subject: Subject, site: str, states: Float[Tensor, "batch pos d_model"]
+) -> Iterator[None]:
+    """Inside the block a pass starts at `site` with `states`; what lies below does not compute.
+
+    Raises:
+        BadInput: If the site is not a residual stream between blocks.
+        SiteNotAvailable: If the model does more between its blocks than hand a stream on.
+    """
     subject.require("suffix")
     name = canonical(site)
     skipped = blocks_below(name)
@@ -38,7 +69,7 @@ def run_from(
         stack.enter_context(_blocks_hand_on(subject, skipped, states))
         if name.endswith("resid_pre"):
             stack.enter_context(subject.edit({name: lambda value: states}))
-        return subject.forward(batch)
+        yield
 
 
 def blocks_below(site: str) -> int:

@@ -9,6 +9,7 @@ AXES: dict[str, str] = {
     "sample": "independent rows to a measure, usually batch × pos with the unwanted ones left out",
     "document": "the statistical unit of text",
     "unit": "the statistical unit in general: document, run, problem",
+    "item": "prompts of a behaviour task",
     "d_model": "width of the residual stream",
     "d_in": "width of a dictionary's input",
     "d_out": "width of a dictionary's output",

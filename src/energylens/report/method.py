@@ -58,6 +58,16 @@ HEAP = (
     "Heap, T. et al. Sparse autoencoders can interpret randomly initialized transformers. 2025. "
     "arXiv:2501.17727."
 )
+WANG = (
+    "Wang, K. et al. Interpretability in the wild: a circuit for indirect object identification "
+    "in GPT-2 small. 2022. arXiv:2211.00593."
+)
+OLSSON = "Olsson, C. et al. In-context learning and induction heads. 2022. arXiv:2209.11895."
+HANNA = "Hanna, M. et al. How does GPT-2 compute greater-than? NeurIPS 2023. arXiv:2305.00586."
+MARVIN = (
+    "Marvin, R., Linzen, T. Targeted syntactic evaluation of language models. EMNLP 2018. "
+    "arXiv:1808.09031."
+)
 ADEBAYO = "Adebayo, J. et al. Sanity checks for saliency maps. NeurIPS 2018. arXiv:1810.03292."
 
 CAMPELLO = (
@@ -212,6 +222,35 @@ METHODS: tuple[Method, ...] = (
         ),
         sources=(SUNDARARAJAN, ABNAR, ELHAGE, SPEARMAN),
         page="docs/contest.md",
+    ),
+    Method(
+        anchor="method-behaviour",
+        title="Behaviour",
+        table="behaviour_tasks",
+        formula=(
+            "preference = log Σ_answers p − log Σ_foils p",
+            "h ← h + (a′ − a) d_f,  a′ = 0, 2a or the largest a seen",
+            "effect = preference(changed) − preference(unchanged)",
+        ),
+        text=(
+            "A task is a set of prompts whose next token is right or wrong. Chance is what the "
+            "model's own answers score when they are judged by other units' questions; a task is "
+            "used only where the interval of the accuracy (Wilson, one trial a unit) lies above "
+            "it. Templates are fixed: intervals are over nouns, names or sequences within them.",
+            "The features with the largest |t| on one half of the text are ablated, doubled or "
+            "clamped at every position but the first, each beside two random features of its site "
+            "that are nearest to it in density and mean activation. Where a feature is active "
+            "nowhere in a prompt, ablating and doubling it change nothing.",
+            "Any two features differ, so a feature's difference from its matches, tested by "
+            "flipping its sign over units, does not make it special: matches differ from each "
+            "other as well, and that count is shown beside. Whether the strongest do more is "
+            "asked with the feature as the unit: sizes of effects, any member of each matched set "
+            "chosen in place of the strongest, all choices gone through, max-T over "
+            "interventions. Over all tasks, each task's effects are first divided by its typical "
+            "one (root mean square over all features).",
+        ),
+        sources=(WANG, OLSSON, HANNA, MARVIN, WESTFALL),
+        page="docs/measures/answer_preference.md",
     ),
     Method(
         anchor="method-controls",

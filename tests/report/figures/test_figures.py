@@ -16,6 +16,7 @@ NEEDS = {
     "contest": ["contest"], "depth": ["depth"], "basins": ["attractors", "basin_map"],
     "controls": ["controls"],
     "dictionaries": ["dictionaries"],
+    "behaviour": ["behaviour_tasks"],
 }  # fmt: skip
 
 
@@ -156,12 +157,37 @@ def test_depth_says_where_the_lens_is_worse_than_a_guess(records):
     assert "At 1 of 3 sites it is worse than a uniform guess." in by_name(records)["depth"].answer
 
 
+def test_behaviour_says_what_the_model_can_and_how_the_strongest_compare(records):
+    figure = by_name(records)["behaviour"]
+    assert figure.answer == (
+        "The model is beyond chance in 2 of 3 tasks. Ablated, its strongest features change"
+        " its preference 2.5 times as much as features that match them, beyond chance (p = .004)."
+        " Doubled, its strongest features change its preference 2.5 times as much as features that"
+        " match them, within chance (p = .20)."
+    )
+    assert len(figure.panels) == 4
+    assert any(note.startswith("cannot: capitals: needs 8 pairs") for note in figure.notes)
+    accuracies = [cell for cell in figure.columns[1].cells if cell == "accuracy"]
+    effects = records.table("behaviour").rows
+    assert len(figure.columns[0].cells) == len(accuracies) + effects == 3 + 54
+
+
+def test_a_model_that_can_do_nothing_has_one_panel_and_says_so(records, tmp_path):
+    tasks = records.table("behaviour_tasks").equal("task", "capitals")
+    figure = by_name(Records(run={}, summary={}, tables={"behaviour_tasks": tasks}))["behaviour"]
+    assert figure.answer == (
+        "The model is beyond chance in none of 1 task, so no effect on behaviour was measured."
+    )
+    assert len(figure.panels) == 1 and draw(figure, tmp_path)
+
+
 def test_one_site_draws_in_one_panel(records, tmp_path):
     tables = {
         name: table.equal("site", "blocks.15.resid_post")
         for name, table in records.tables.items()
         if "site" in table.columns
     }
+    tables["behaviour_tasks"] = records.table("behaviour_tasks")
     one = by_name(replace(records, tables=tables))
     assert one.keys() == NEEDS.keys()
     assert one["calibration"].answer.startswith("Slope .95 [.82, 1.10]")

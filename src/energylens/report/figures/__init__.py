@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from energylens.report.figure import Figure
 from energylens.report.figures import (
     basins,
+    behaviour,
     calibration,
     contest,
     controls,
@@ -20,6 +21,7 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     layers.figure,
     calibration.figure,
     contest.figure,
+    behaviour.figure,
     depth.figure,
     basins.figure,
     controls.figure,

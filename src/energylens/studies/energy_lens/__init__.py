@@ -47,6 +47,12 @@ class EnergyLens:
     proof_contexts: Annotated[int, Range(2, 1000)] = 5
     """Windows per intervened feature."""
 
+    behaviour_features: Annotated[int, Range(0, 100)] = 5
+    """Strongest features to change in behaviour tasks, over all sites; 0: no behaviour."""
+
+    behaviour_prompts: Annotated[int, Range(16, 1000)] = 20
+    """Prompts of each behaviour task that features are changed in; twice as many are asked."""
+
     draws: Annotated[int, Range(1_000, 10**6)] = 10_000
     """Draws of the multiplier bootstrap behind max-T."""
 

@@ -13,6 +13,7 @@ from energylens.results.record import Control, Estimate, Summary
 from energylens.stats.rates import poisson_interval, wilson_interval
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.basin_tables import attractor_figures
+from energylens.studies.energy_lens.behaviour_tables import behaviour_figures
 from energylens.studies.energy_lens.contest_tables import contest_figures, contest_limits
 from energylens.studies.energy_lens.lens import LENS
 from energylens.studies.energy_lens.material import Material
@@ -86,6 +87,7 @@ def _figures(
         figures[f"rate_at_05.{slug}"] = _rate(sites, inference, control)
     figures["features_covarying.downstream"] = _covarying(inference.headline, "downstream")
     figures["rate_at_05.downstream"] = _rate(inference.headline, inference, "downstream")
+    figures |= behaviour_figures(rows)
     figures |= _dictionaries(rows["dictionaries"])
     figures |= attractor_figures(rows)
     vocab = material.subject.loaded.vocab_size

@@ -1,6 +1,6 @@
 """The order of the parts of energy-lens; each is saved when done, so a killed run resumes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -12,6 +12,9 @@ from energylens.sources.model import random_weights_like
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.attractors import attract_site
 from energylens.studies.energy_lens.basin_tables import attractor_tables
+from energylens.studies.energy_lens.behaviour import behave
+from energylens.studies.energy_lens.behaviour_tables import behaviour_tables
+from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.contest import enter_site
 from energylens.studies.energy_lens.dictionaries import TRAINED, losses_by_window, train_sites
 from energylens.studies.energy_lens.finding import summarise
@@ -33,7 +36,7 @@ RANDOM_WEIGHTS = "random_weights"
 def run(
     options: EnergyLens, *, store: Store, progress: Progress, say: Callable[[str], None]
 ) -> Summary:
-    """Energy-lens: dictionaries, energies, alignment, proof and controls, in this order."""
+    """Energy-lens: dictionaries, energies, alignment, proof, behaviour, controls, in this order."""
     torch.set_num_threads(options.threads or torch.get_num_threads())
     material = gather(options, store, say)
     trained = _pass(material, options, store, progress, model=TRAINED)
@@ -41,6 +44,7 @@ def run(
     _prove(material, trained, options, store, progress)
     _attract(material, trained, options, store, progress)
     _contest(material, trained, options, store, progress)
+    behave(material, trained, options, store, progress, say)
     control = _control(material, options, store, progress) if options.random_weights else None
     say("testing every feature against its nulls")
     inference = _infer(options, trained, control)
@@ -51,6 +55,7 @@ def run(
     tokenizer = material.subject.loaded.tokenizer
     assert tokenizer is not None
     tables |= attractor_tables(store, documents, words.classes, tokenizer)
+    tables |= behaviour_tables(material, trained, words.classes, store, options)
     summary = summarise(material, inference, tables, options)
     store.save("tables", tables=tables)
     return summary
@@ -100,9 +105,7 @@ def _pass(
 def _substitute(
     material: Material, trained: Pass, options: EnergyLens, store: Store, progress: Progress
 ) -> None:
-    for site, bench in trained.benches.items():
-        if store.done(f"substitution.{site}"):
-            continue
+    for _, site, bench in _left(trained, store, "substitution"):
         here = _held(material, trained, site)
         losses = losses_by_window(material.subject, site, bench, here, progress=progress)
         store.save(f"substitution.{site}", tensors={f"substitution.{site}": {"losses": losses}},
@@ -112,9 +115,7 @@ def _substitute(
 def _prove(
     material: Material, trained: Pass, options: EnergyLens, store: Store, progress: Progress
 ) -> None:
-    for number, (site, bench) in enumerate(trained.benches.items()):
-        if store.done(f"proof.{site}"):
-            continue
+    for number, site, bench in _left(trained, store, "proof"):
         generator = torch.Generator().manual_seed(options.seed + 100 + number)
         half_a = score_half(trained.scored, site, bench, half=0)
         prove_site(
@@ -127,9 +128,7 @@ def _prove(
 def _attract(
     material: Material, trained: Pass, options: EnergyLens, store: Store, progress: Progress
 ) -> None:
-    for number, (site, bench) in enumerate(trained.benches.items()):
-        if store.done(f"attractors.{site}"):
-            continue
+    for number, site, bench in _left(trained, store, "attractors"):
         chosen = store.record(f"proof.{site}")["choices"]
         attract_site(
             material.subject, site, bench, _held(material, trained, site),
@@ -142,15 +141,20 @@ def _attract(
 def _contest(
     material: Material, trained: Pass, options: EnergyLens, store: Store, progress: Progress
 ) -> None:
-    for number, (site, bench) in enumerate(trained.benches.items()):
-        if store.done(f"contest.{site}"):
-            continue
+    for number, site, bench in _left(trained, store, "contest"):
         enter_site(
             material.subject, site, bench, _held(material, trained, site),
             score_half(trained.scored, site, bench, half=0), store,
             generator=torch.Generator().manual_seed(options.seed + 200 + number),
             progress=progress,
         )  # fmt: skip
+
+
+def _left(trained: Pass, store: Store, part: str) -> Iterator[tuple[int, str, Bench]]:
+    """Sites whose part is still to be done, each with its number, which its seed depends on."""
+    for number, (site, bench) in enumerate(trained.benches.items()):
+        if not store.done(f"{part}.{site}"):
+            yield number, site, bench
 
 
 def _held(material: Material, trained: Pass, site: str) -> Held:
