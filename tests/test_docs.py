@@ -109,6 +109,8 @@ def test_the_run_directory_is_described_column_by_column(place):
     text = (ROOT / "docs/run-directory.md").read_text(encoding="utf-8")
     described: dict[str, set[str]] = {}
     for section in re.split(r"^### ", text, flags=re.M)[1:]:
+        if "There only if" in section:  # tests/studies has a run that asks for these
+            continue
         cells = re.findall(r"^\| (`.*?) \|", section, re.M)
         described[section.split("`")[1]] = {n for c in cells for n in re.findall(r"`(\w+)`", c)}
     tables = (place / "runs/tutorial/tables").glob("*.parquet")

@@ -60,5 +60,13 @@ def test_a_curve_without_correlation_is_found():
 def test_too_little_is_refused():
     with pytest.raises(InsufficientData, match="50 samples of 5 units"):
         excess_mutual_information(*correlated(0.0, 0, 4, 30), generator=generator())
-    with pytest.raises(InsufficientData, match="never varies"):
+    with pytest.raises(InsufficientData, match="in 0 samples of 0 units"):
         excess_mutual_information(torch.zeros(10, 10), torch.randn(10, 10), generator=generator())
+
+
+def test_one_sample_apart_is_refused_whatever_its_size():
+    """The trap of the one-hot series: its information is H(1 / n), large and meaningless."""
+    spike = torch.zeros(10, 10)
+    spike[3, 4] = 1e6
+    with pytest.raises(InsufficientData, match="in 1 samples of 1 units"):
+        excess_mutual_information(spike, torch.randn(10, 10), generator=generator())

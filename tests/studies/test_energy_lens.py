@@ -22,10 +22,11 @@ from tests.common.compare import assert_close
 pytestmark = pytest.mark.skipif(
     find_spec("glassllm") is None, reason="the package glassllm is not installed"
 )
+ROOT = Path(__file__).parents[2]
 SMALL = dict(
     model="tiny", sites=("blocks.1.resid_post", "blocks.3.resid_post"), width=96, k=6, context=32,
     train_tokens=2_048, score_documents=60, proof_features=3, proof_contexts=3, draws=1_000,
-    threads=1,
+    threads=1, variants=("within", "ranks"),
 )  # fmt: skip
 
 
@@ -56,6 +57,19 @@ def test_the_lens_at_the_last_layer_is_the_models_own_loss(finished):
     depth = {(row["energy"], row["layer"]): row["mean"] for row in rows(finished, "depth")}
     # The lens counts places 1 … n − 2, the loss places 0 … n − 2: equal but for the first token.
     assert_close(depth["surprisal", 3], depth["downstream", 3], rtol=0.05)
+
+
+def test_the_variants_asked_for_stand_beside_pearson(finished):
+    features = {(r["site"], r["feature"]) for r in rows(finished, "features")
+                if r["status"] == "scored"}  # fmt: skip
+    variants = rows(finished, "variants")
+    for name in ("within", "ranks"):
+        mine = [row for row in variants if row["variant"] == name]
+        assert {(r["site"], r["feature"]) for r in mine} == features
+        assert all(abs(row["value"]) <= 1 and 0 < row["p"] <= 1 for row in mine)
+    assert len(rows(finished, "variant_summary")) == 2
+    described = (ROOT / "docs/run-directory.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in described for name in {*variants[0], "variant_summary"})
 
 
 def test_every_control_stands_beside_the_real_thing(finished):
@@ -224,7 +238,7 @@ def test_killed_at_five_moments_and_resumed_it_is_the_same(finished, tmp_path):
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()
                if not isinstance(value, tuple)]  # fmt: skip
     command = [sys.executable, "-m", "energylens", "run", "energy-lens", *options,
-               "--sites", *SMALL["sites"], "--out", str(out)]  # fmt: skip
+               "--sites", *SMALL["sites"], "--variants", *SMALL["variants"], "--out", str(out)]  # fmt: skip
     for moment in (1, 3, 6, 9, 12):
         process = subprocess.Popen(
             command, env={**os.environ, "OMP_NUM_THREADS": "1"},

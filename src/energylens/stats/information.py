@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from energylens.core.errors import BadInput, InsufficientData
-from energylens.stats.nulls import unit_permutation
+from energylens.stats.nulls import enough_evidence, unit_permutation
 
 FEWEST_SAMPLES = 50
 
@@ -45,8 +45,8 @@ def excess_mutual_information(
 
     The null permutes whole units of y, so that what lies within a unit stays together. All draws
     and the real pairing look at the same places. A series that is active once among n samples has
-    the same information whatever its size, so features are scored on enough evidence only
-    (`nulls.enough_evidence`): this function refuses series with fewer than two distinct values.
+    the same information whatever its size, so series that seldom leave their commonest value are
+    refused (`nulls.enough_evidence`).
 
     Args:
         x, y: The same places of the same units; units are independent.
@@ -56,7 +56,8 @@ def excess_mutual_information(
 
     Raises:
         BadInput: If the two are of different shape or not finite.
-        InsufficientData: If there are fewer than 50 samples or 5 units, or a series is constant.
+        InsufficientData: If there are fewer than 50 samples or 5 units, or a series leaves its
+            commonest value in fewer than 30 samples or 5 units.
     """
     from sklearn.feature_selection import mutual_info_regression
 
@@ -69,10 +70,8 @@ def excess_mutual_information(
             f"mutual information needs {FEWEST_SAMPLES} samples of 5 units, found"
             f" {first.numel()} of {units}: give more text"
         )
-    if not (len(first.unique()) > 1 and len(second.unique()) > 1):
-        raise InsufficientData(
-            "a series that never varies holds no information: score features with enough evidence"
-        )
+    for series in (first, second):
+        _varies(series)
     column = first.flatten().numpy(force=True)[:, None]
 
     def information(other: Tensor) -> float:
@@ -92,6 +91,16 @@ def excess_mutual_information(
         null_sd=float(null.std()), p=(1 + int((null >= raw).sum())) / (1 + draws),
         samples=first.numel(), units=units,
     )  # fmt: skip
+
+
+def _varies(series: Float[Tensor, "unit place"]) -> None:
+    """One value apart from the rest has H(1 / n) of information whatever it is: too little said."""
+    apart = series != series.flatten().mode().values
+    if not bool(enough_evidence(apart.sum()[None], apart.any(1).sum()[None])):
+        raise InsufficientData(
+            f"a series that is off its commonest value in {int(apart.sum())} samples of"
+            f" {int(apart.any(1).sum())} units says too little: information needs 30 of 5"
+        )
 
 
 def _check(x: Tensor, y: Tensor) -> None:

@@ -12,6 +12,7 @@ from energylens.report.figures import (
     depth,
     dictionaries,
     layers,
+    variants,
     volcano,
 )
 from energylens.report.records import Records
@@ -19,6 +20,7 @@ from energylens.report.records import Records
 ORDER: Sequence[Callable[[Records], Figure | None]] = (
     volcano.figure,
     layers.figure,
+    variants.figure,
     calibration.figure,
     contest.figure,
     behaviour.figure,

@@ -1,7 +1,7 @@
 """Energy-lens: which sparse features drive a model up and down its energy landscape?"""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from energylens.studies.study import Range, study
 
@@ -55,6 +55,10 @@ class EnergyLens:
 
     draws: Annotated[int, Range(1_000, 10**6)] = 10_000
     """Draws of the multiplier bootstrap behind max-T."""
+
+    variants: tuple[Literal["within", "active", "ranks", "information"], ...] = ()
+    """Other ways to correlate activation and force: within documents, where active, of ranks; or
+    excess mutual information, of the intervened features."""
 
     random_weights: bool = True
     """Score a random-weight model too, at every second site and on half of the text."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import pyarrow as pa
 import torch
 
 from energylens.activations.certify import wrap
@@ -26,7 +27,8 @@ from energylens.studies.energy_lens.passes import Kept, Pass
 from energylens.studies.energy_lens.proof import Choice, choose, prove_site
 from energylens.studies.energy_lens.scoring import Scored, bytes_kept, pieces_of, score_piece
 from energylens.studies.energy_lens.statistics import Inference, infer, score_half
-from energylens.studies.energy_lens.tables import measurement_tables
+from energylens.studies.energy_lens.tables import Row, measurement_tables, table
+from energylens.studies.energy_lens.variants import variant_rows, variant_summaries, with_q
 from energylens.studies.energy_lens.words import words_of
 
 DOCUMENTS_PER_PIECE = 28
@@ -56,6 +58,7 @@ def run(
     assert tokenizer is not None
     tables |= attractor_tables(store, documents, words.classes, tokenizer)
     tables |= behaviour_tables(material, trained, words.classes, store, options)
+    tables |= _variants(material, trained, inference, options, store, progress)
     summary = summarise(material, inference, tables, options)
     store.save("tables", tables=tables)
     return summary
@@ -148,6 +151,31 @@ def _contest(
             generator=torch.Generator().manual_seed(options.seed + 200 + number),
             progress=progress,
         )  # fmt: skip
+
+
+def _variants(
+    material: Material,
+    trained: Pass,
+    inference: Inference,
+    options: EnergyLens,
+    store: Store,
+    progress: Progress,
+) -> dict[str, pa.Table]:
+    """Tables of the other correlations that were asked for, on half B."""
+    rows: list[Row] = []
+    for number, (site, bench) in enumerate(trained.benches.items() if options.variants else ()):
+        intervened = [feature for feature, _ in store.record(f"proof.{site}")["choices"]]
+        rows += variant_rows(
+            site, bench, _held(material, trained, site), inference.headline[site],
+            options.variants, intervened, progress=progress,
+            generator=torch.Generator().manual_seed(options.seed + 500 + number),
+        )  # fmt: skip
+    if not rows:
+        return {}
+    return {
+        "variants": table(with_q(rows)),
+        "variant_summary": table(list(variant_summaries(rows))),
+    }
 
 
 def _left(trained: Pass, store: Store, part: str) -> Iterator[tuple[int, str, Bench]]:
