@@ -238,7 +238,8 @@ def test_killed_at_five_moments_and_resumed_it_is_the_same(finished, tmp_path):
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()
                if not isinstance(value, tuple)]  # fmt: skip
     command = [sys.executable, "-m", "energylens", "run", "energy-lens", *options,
-               "--sites", *SMALL["sites"], "--variants", *SMALL["variants"], "--out", str(out)]  # fmt: skip
+               "--sites", *SMALL["sites"], "--variants", *SMALL["variants"],
+               "--out", str(out)]  # fmt: skip
     for moment in (1, 3, 6, 9, 12):
         process = subprocess.Popen(
             command, env={**os.environ, "OMP_NUM_THREADS": "1"},

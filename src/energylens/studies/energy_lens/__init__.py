@@ -17,6 +17,9 @@ from energylens.studies.study import Range, study
 class EnergyLens:
     """Train dictionaries, align their features with the energy, and prove it by intervening."""
 
+    budget: Literal["quick", "default", "full"] = "default"
+    """Sizes of all that is 0 below; on SmolLM2 and two cores about 4, 8 and 40 minutes."""
+
     model: str = "smollm2"
     """The model: smollm2 or tiny (packaged), a hub id, a folder of safetensors, a GGUF file."""
 
@@ -36,22 +39,22 @@ class EnergyLens:
     """Tokens per window of text."""
 
     train_tokens: Annotated[int, Range(0, 10**9)] = 0
-    """Tokens to train the dictionaries on; 0: five per feature, at least 10,240."""
+    """Tokens to train the dictionaries on; 0: 3, 5 or 25 per feature, at least 10,240."""
 
-    score_documents: Annotated[int, Range(10, 10**6)] = 112
-    """Held-out documents on which features are scored: one window each."""
+    score_documents: Annotated[int, Range(0, 10**6)] = 0
+    """Held-out documents on which features are scored, one window each; 0: 48, 112 or 400."""
 
-    proof_features: Annotated[int, Range(0, 1000)] = 12
-    """Features per site to intervene on."""
+    proof_features: Annotated[int, Range(0, 1000)] = 0
+    """Features per site to intervene on; 0: 6, 12 or 30."""
 
-    proof_contexts: Annotated[int, Range(2, 1000)] = 5
-    """Windows per intervened feature."""
+    proof_contexts: Annotated[int, Range(0, 1000)] = 0
+    """Windows per intervened feature; 0: 4, 5 or 12."""
 
     behaviour_features: Annotated[int, Range(0, 100)] = 5
     """Strongest features to change in behaviour tasks, over all sites; 0: no behaviour."""
 
-    behaviour_prompts: Annotated[int, Range(16, 1000)] = 20
-    """Prompts of each behaviour task that features are changed in; twice as many are asked."""
+    behaviour_prompts: Annotated[int, Range(0, 1000)] = 0
+    """Prompts of each behaviour task to change features in; 0: 16, 20 or 60. Twice are asked."""
 
     draws: Annotated[int, Range(1_000, 10**6)] = 10_000
     """Draws of the multiplier bootstrap behind max-T."""

@@ -17,6 +17,7 @@ from energylens.sources.model import load_model
 from energylens.sources.text import load_text
 from energylens.sources.windows import TokenWindows, tokenise
 from energylens.studies.energy_lens import EnergyLens
+from energylens.studies.energy_lens.budget import training_tokens
 from energylens.studies.study import pin_inputs
 
 MIN_DOCUMENTS = 20
@@ -63,7 +64,7 @@ def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Mat
     generator = torch.Generator().manual_seed(options.seed)
     d_model = subject.loaded.d_model
     dictionary = _train_options(options, d_model)
-    train_tokens = options.train_tokens or max(FEWEST_TRAIN_TOKENS, 5 * dictionary.width)
+    train_tokens = training_tokens(options, dictionary.width, FEWEST_TRAIN_TOKENS)
     for_training = -(-train_tokens // options.context)
     wanted = options.score_documents + for_training
     windows = tokenise(

@@ -16,6 +16,7 @@ from energylens.studies.energy_lens.basin_tables import attractor_tables
 from energylens.studies.energy_lens.behaviour import behave
 from energylens.studies.energy_lens.behaviour_tables import behaviour_tables
 from energylens.studies.energy_lens.bench import Bench
+from energylens.studies.energy_lens.budget import settled
 from energylens.studies.energy_lens.contest import enter_site
 from energylens.studies.energy_lens.dictionaries import TRAINED, losses_by_window, train_sites
 from energylens.studies.energy_lens.finding import summarise
@@ -39,6 +40,7 @@ def run(
     options: EnergyLens, *, store: Store, progress: Progress, say: Callable[[str], None]
 ) -> Summary:
     """Energy-lens: dictionaries, energies, alignment, proof, behaviour, controls, in this order."""
+    options = settled(options)
     torch.set_num_threads(options.threads or torch.get_num_threads())
     material = gather(options, store, say)
     trained = _pass(material, options, store, progress, model=TRAINED)
