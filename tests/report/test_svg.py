@@ -8,7 +8,7 @@ import pytest
 
 from energylens.report.figure import Column, Figure, Marks, Panel, draw
 from energylens.report.palette import LIGHT
-from energylens.report.text import visible
+from energylens.results.text import visible
 from tests.common.compare import assert_close
 from tests.report.records import HOSTILE
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from energylens.results import format as f
-from energylens.results.record import Estimate
 
 
 @pytest.mark.parametrize(
@@ -27,12 +26,6 @@ from energylens.results.record import Estimate
 )
 def test_intervals(value, low, high, text):
     assert f.interval(value, low, high) == text
-
-
-def test_an_estimate_carries_its_unit_unless_it_is_undefined():
-    assert f.estimate(Estimate(0.218, "nats", low=0.17, high=0.26)) == ".218 [.17, .26] nats"
-    assert f.estimate(Estimate(float("nan"), "nats")) == "undefined"
-    assert f.estimate(Estimate(0.218, "nats"), unit=False) == ".218"
 
 
 @pytest.mark.parametrize(

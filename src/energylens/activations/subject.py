@@ -1,6 +1,8 @@
 """A model under study: the user's own module, with certified names for its places."""
 
 import inspect
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,16 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from energylens.activations.agree import TOLERANCE
 from energylens.activations.batch import Batch
 from energylens.activations.hooks import Edit, Stop, module_at, ports_edited
 from energylens.core.errors import BadInput, SiteNotAvailable, UnknownName
 from energylens.core.sites import Port, canonical, expand, layer_of, parse_port
+from energylens.results.format import number
+from energylens.results.show import Row, Shown, ShowsItself
 from energylens.sources.family import Family
 from energylens.sources.model import LoadedModel
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subject:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Subject(ShowsItself):
     """A loaded model whose sites were certified; the module itself is never changed.
 
     Attributes:
@@ -189,6 +194,30 @@ class Subject:
         loss = () if "loss" in self.lacks else ("downstream_energy",)
         return (*loss, *lens, "class_energy", "hopfield", "energy_transformer")
 
+    def shown(self) -> Shown:
+        loaded, kinds = self.loaded, Counter(map(_kind, self.sites))
+        reasons = {_kind(site): why for site, why in self.absent.items()}
+        allowed = TOLERANCE.get(next(self.module.parameters()).dtype, float("nan"))
+        worst = max(self.certificate.values(), default=float("nan"))
+        rows = [Row(label=kind, value=f"{count} certified") for kind, count in kinds.items()]
+        rows += [
+            Row(label=kind, value="absent" if kind not in kinds else "absent in some", told=(why,))
+            for kind, why in reasons.items()
+        ]
+        rows += [Row(label=_CALLED[what], value="lacks", told=(why,))
+                 for what, why in self.lacks.items()]  # fmt: skip
+        notes = ["Any module is a site too, as module.path:out."]
+        if self.certificate:
+            notes.insert(0, f"{len(self.certificate)} identities checked on numbers: off by"
+                         f" {number(worst, digits=2)} of the norm at most, {number(allowed)}"
+                         " allowed.")  # fmt: skip
+        return Shown(
+            caption=f"{loaded.name}: {loaded.n_layers} blocks of width {loaded.d_model}, on"
+            f" {self.device}",
+            says=f"{loaded.source}; energies {', '.join(self.energies)}",
+            rows=rows, notes=notes,
+        )  # fmt: skip
+
     def require(self, what: str) -> None:
         """Refuse to go on without something; `what` is a key of `lacks`.
 
@@ -210,6 +239,11 @@ _CALLED = {
     "suffix": "way to run from a residual site",
     "padding": "certified way to run padded sequences",
 }
+
+
+def _kind(site: str) -> str:
+    """A site with its block left open: blocks.*.resid_post."""
+    return re.sub(r"^blocks\.\d+\.", "blocks.*.", site)
 
 
 class _Times(nn.Module):

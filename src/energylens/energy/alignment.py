@@ -18,6 +18,14 @@ from energylens.core.errors import BadInput
 from energylens.core.ports import Collective, solo
 from energylens.core.registry import measure
 from energylens.core.sparse import by_feature, sampled_products, transposed_product
+from energylens.results.record import Estimate
+from energylens.results.show import Shown, ShowsItself
+from energylens.stats.multiplicity import benjamini_hochberg
+from energylens.stats.nulls import enough_evidence
+from energylens.stats.robust import cluster_mean_interval, cluster_robust_t
+
+# Features that are shown, the largest |t| first.
+MOST_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +151,8 @@ def join(pieces: Sequence[Sums]) -> Sums:
     return type(pieces[0])(**joined)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Alignment:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Alignment(ShowsItself):
     """EFAS of every feature with what its inference needs.
 
     Attributes:
@@ -164,6 +172,35 @@ class Alignment:
     attribution: Float[Tensor, " feature"]
     n_active: Float[Tensor, " feature"]
     n_units: Float[Tensor, " feature"]
+
+    def shown(self) -> Shown:
+        scored = enough_evidence(self.n_active, self.n_units) & self.efas.isfinite()
+        units, features = self.scores.shape
+        if units < 2:  # nothing to tell chance by
+            return Shown(caption=f"EFAS of {features:,} features, {units} unit: no interval, no null")
+        masked = torch.where(scored, self.scores, torch.nan)
+        test, mean = cluster_robust_t(masked), cluster_mean_interval(masked)
+        q, by_chance = benjamini_hochberg(test.p), self.efas / test.t
+        most = test.t.abs().nan_to_num(-1).argsort(descending=True)
+        shown = most[scored[most]][:MOST_SHOWN].tolist()
+        to_efas = units / self.scale
+        return Shown(
+            caption=f"EFAS of {int(scored.sum()):,} features over {units:,} units"
+            f" ({features - int(scored.sum()):,} more with too little evidence)",
+            rows=[
+                Estimate(
+                    float(self.efas[f]), "", low=float(mean.low[f] * to_efas[f]),
+                    high=float(mean.high[f] * to_efas[f]), null_mean=0.0,
+                    null_sd=float(by_chance[f]), p=float(test.p[f]), q=float(q[f]),
+                    label=f"feature {f}",
+                ).row()
+                for f in shown
+            ],
+            one_scale=True,
+            notes=["Largest |t| first. Null: signs flipped by unit, p of each feature alone;"
+                   f" {int((q <= 0.05).sum()):,} have q ≤ .05. That a feature's own direction does"
+                   " better than another's is a second question, which matched_max_t answers."],
+        )  # fmt: skip
 
 
 def active_forces(

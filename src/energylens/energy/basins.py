@@ -10,10 +10,19 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from energylens.core.errors import BadInput
+from energylens.results.format import number, p_value, percent
+from energylens.results.show import Bar, Row, Shown, ShowsItself
+from energylens.stats.enrichment import enrichment_p
+from energylens.stats.interval import Interval
+from energylens.stats.multiplicity import benjamini_hochberg
+from energylens.stats.rates import wilson_interval
+
+# Basins that are shown, the heaviest first.
+MOST_SHOWN = 12
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Basins:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Basins(ShowsItself):
     """End states grouped into basins.
 
     Attributes:
@@ -41,6 +50,70 @@ class Basins:
         near = distance.min(1)
         inside = near.values <= self.spread[near.indices].clamp_min(_MERGED)
         return torch.where(inside, near.indices, -1)
+
+    def shown(self) -> Shown:
+        mass, spread = self.mass, self.spread
+        heaviest = mass.argsort(descending=True)[:MOST_SHOWN].tolist()
+        return Shown(
+            caption=_caption(self, MOST_SHOWN),
+            rows=[
+                Row(label=f"basin {k}", value=percent(float(mass[k])),
+                    told=(f"spread {number(float(spread[k]), digits=2)}",))
+                for k in heaviest
+            ],
+            notes=["Shares of the starts, with no null: `compare_basins` sets random starts beside"
+                   " them."],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class BasinComparison(ShowsItself):
+    """How much of the starts each basin holds, beside how much of random starts.
+
+    Attributes:
+        basins: Of all ends, those of the starts first.
+        starts: How many of the ends are those of the starts.
+        mass: Share of the starts in each basin.
+        null: Share of the random starts in each.
+        p: That so many or more of the starts lie in a basin when starts and random starts are
+            dealt out blindly; every start an independent unit.
+        q: After Benjamini–Hochberg over the basins.
+    """
+
+    basins: Basins
+    starts: int
+    mass: Interval
+    null: Interval
+    p: Float[Tensor, " basin"]
+    q: Float[Tensor, " basin"]
+
+    def shown(self) -> Shown:
+        heaviest = self.mass.estimate.argsort(descending=True)[:MOST_SHOWN].tolist()
+        random = len(self.basins.basin) - self.starts
+        return Shown(
+            caption=_caption(self.basins, MOST_SHOWN),
+            rows=[self._row(k) for k in heaviest],
+            one_scale=True,
+            notes=[f"Share of {self.starts:,} starts; grey: the 95 % interval of the share of"
+                   f" {random:,} random starts."],
+        )  # fmt: skip
+
+    def _row(self, k: int) -> Row:
+        value, low, high = (float(x[k]) for x in (self.mass.estimate, self.mass.low, self.mass.high))
+        null_low, null_high = float(self.null.low[k]), float(self.null.high[k])
+        return Row(
+            label=f"basin {k}", value=percent(value),
+            bar=Bar(value=value, low=low, high=high, null_low=null_low, null_high=null_high),
+            told=(f"95 % [{percent(low)}, {percent(high)}]",
+                  f"random starts {percent(float(self.null.estimate[k]))}",
+                  f"q {p_value(float(self.q[k]))}"),
+        )  # fmt: skip
+
+
+def _caption(basins: Basins, most: int) -> str:
+    count, alone = len(basins.centers), int((basins.basin < 0).sum())
+    shown = f", the {most} heaviest shown" if count > most else ""
+    return f"{count:,} basins of {len(basins.basin):,} ends, {alone:,} alone{shown}"
 
 
 # Ends of one minimum differ by what the tolerance of the descent leaves.
@@ -84,6 +157,41 @@ def find_basins(
         basin=basin, metric=metric,
         centers=torch.stack(centers) if count else placed[:0],
         spread=torch.stack(spread) if count else placed.new_zeros(0),
+    )  # fmt: skip
+
+
+def compare_basins(
+    ends: Float[Tensor, "sample d"],
+    random_ends: Float[Tensor, "other d"],
+    *,
+    fewest: int = 5,
+    metric: Literal["cosine", "euclidean"] = "cosine",
+) -> BasinComparison:
+    """Basins of starts and of random starts, found without knowing which are which.
+
+    Args:
+        ends: Where the starts ended, one independent unit each.
+        random_ends: Where random starts alike ended, in the same descent.
+
+    Raises:
+        BadInput: As `find_basins`.
+
+    Example:
+        >>> found = compare_basins(torch.eye(2)[[0] * 9 + [1]], torch.eye(2)[[0] * 5 + [1] * 5])
+        >>> found.mass.estimate.tolist(), found.null.estimate.tolist()
+        ([0.9, 0.1], [0.5, 0.5])
+    """
+    basins = find_basins(torch.cat([ends, random_ends]), fewest=fewest, metric=metric)
+    inside = basins.basin[:, None] == torch.arange(len(basins.centers), device=ends.device)
+    mine = torch.arange(len(basins.basin), device=ends.device) < len(ends)
+    p = enrichment_p(inside, mine[:, None])[:, 0]
+    shares = [
+        wilson_interval(inside[which].sum(0), inside.new_tensor(int(which.sum()), dtype=torch.long))
+        for which in (mine, ~mine)
+    ]
+    return BasinComparison(
+        basins=basins, starts=len(ends), mass=shares[0], null=shares[1], p=p,
+        q=benjamini_hochberg(p),
     )  # fmt: skip
 
 

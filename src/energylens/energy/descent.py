@@ -16,9 +16,42 @@ from torch import Tensor
 
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
+from energylens.results.format import number
+from energylens.results.show import Bar, Row, Shown, ShowsItself
 
 # Energies and gradients of some states, rows in the order given.
 Slope = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def slope_of(energy: Callable[[Tensor], Tensor]) -> Slope:
+    """Energies and exact gradients of any scalar energy that autograd can differentiate.
+
+    Args:
+        energy: From states [sample d] to one energy each [sample]; a state's energy must not
+            depend on the other states of the call.
+
+    Raises:
+        BadInput: When called, if the energy does not answer with one number a state.
+
+    Example:
+        >>> slope_of(lambda x: (x**2).sum(1))(torch.tensor([[1.0, 3.0]]))
+        (tensor([10.]), tensor([[2., 6.]]))
+    """
+
+    def slope(states: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            at = states.detach().requires_grad_()
+            value = energy(at)
+            if value.shape != states.shape[:1]:
+                raise BadInput(
+                    f"an energy gives one number a state, {list(states.shape[:1])}; found"
+                    f" {list(value.shape)}: sum over what belongs to one state"
+                )
+            (gradient,) = torch.autograd.grad(value.sum(), at)
+        return value.detach(), gradient
+
+    return slope
+
 
 # A step must win this share of what the slope promises (Armijo 1966): less would let the steepest
 # direction swing to and fro between steps that win next to nothing.
@@ -28,8 +61,8 @@ GROW, SHRINK = 2.0, 0.5
 SMALLEST = 2.0**-60
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Descent:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Descent(ShowsItself):
     """Where states ended.
 
     Attributes:
@@ -52,6 +85,36 @@ class Descent:
     def convergence_share(self) -> float:
         """Share of the starts that converged; nan of none."""
         return float(self.converged.double().mean()) if len(self.converged) else float("nan")
+
+    def shown(self) -> Shown:
+        count = len(self.converged)
+        some = count - int(self.diverged.sum())  # a start that diverged has no energy to tell
+        low, middle, high = _spread(self.energy[~self.diverged])
+        from_low, from_middle, from_high = _spread(self.start_energy[~self.diverged])
+        stuck = some - int(self.converged.sum())
+        bar = Bar(value=middle, low=low, high=high, null_low=from_low, null_high=from_high)
+        starts = f"starts {number(from_middle)} [{number(from_low)}, {number(from_high)}]"
+        return Shown(
+            caption=f"Descent of {count:,} states",
+            rows=[
+                Row(label="converged", value=f"{some - stuck:,} of {count:,}",
+                    told=(f"{stuck:,} ran out of steps", f"{count - some:,} diverged")),
+                Row(label="energy at the end, median", value=number(middle), bar=bar,
+                    told=(f"5 to 95 % of states [{number(low)}, {number(high)}]", starts)),
+                Row(label="accepted steps, median", value=number(_spread(self.steps)[1])),
+            ],
+            notes=["Grey: the energies of the starts. Any descent lowers the energy; whether the"
+                   " ends mean something is told by random starts run down beside them."],
+        )  # fmt: skip
+
+
+def _spread(values: Tensor) -> tuple[float, float, float]:
+    """5 %, median and 95 %; nan of none."""
+    if not len(values):
+        return (float("nan"),) * 3
+    shares = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64, device=values.device)
+    low, middle, high = torch.quantile(values.double(), shares).tolist()
+    return low, middle, high
 
 
 def descend(

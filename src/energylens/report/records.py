@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from energylens.core.errors import ArtifactRefused, BadInput
-from energylens.report.text import visible
+from energylens.results.text import visible
 
 MOST_JSON = 32 * 2**20  # bytes; a larger record is not one of ours
 SENTENCE = 4000  # characters kept of a text in JSON; cells of tables keep fewer

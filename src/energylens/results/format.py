@@ -2,8 +2,6 @@
 
 import math
 
-from energylens.results.record import Estimate
-
 MINUS = "−"
 
 
@@ -78,17 +76,6 @@ def interval(
     if math.isfinite(value) and float(value).is_integer():
         shown = number(value, signed=signed)
     return f"{shown} [{fixed(low, ends, signed=signed)}, {fixed(high, ends, signed=signed)}]"
-
-
-def estimate(record: Estimate, *, signed: bool = False, unit: bool = True) -> str:
-    """An estimate with its interval and unit, ready for a sentence.
-
-    Example:
-        >>> estimate(Estimate(0.2184, "nats per token", low=0.1712, high=0.2633))
-        '.218 [.17, .26] nats per token'
-    """
-    text = interval(record.value, record.low, record.high, signed=signed)
-    return f"{text} {record.unit}" if unit and record.unit and math.isfinite(record.value) else text
 
 
 def count(part: int, whole: int) -> str:

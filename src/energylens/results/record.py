@@ -11,7 +11,9 @@ from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from energylens.core.errors import ArtifactRefused
+from energylens.results.format import fixed, interval, number, p_value
 from energylens.results.plain import decode, encode
+from energylens.results.show import Bar, Row, Shown, ShowsItself
 
 SCHEMA = 1
 FIGURE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+){0,2}")
@@ -21,10 +23,11 @@ Scalar: TypeAlias = float | int | str | bool | None
 Grade: TypeAlias = Literal["real", "quick", "control"]
 
 _NUMBERS = ("value", "low", "high", "null_mean", "null_sd", "p", "q")
+Z95 = 1.96  # half-width of a 95 % band of a normal null, in standard deviations
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(ShowsItself):
     """A number with everything that says how far to trust it.
 
     Attributes:
@@ -70,9 +73,59 @@ class Estimate:
         if any(p < 0 or p > 1 for p in (self.p, self.q)):
             raise ValueError(f"p and q lie between 0 and 1: {self}")
 
+    @property
+    def bar(self) -> Bar:
+        """Value, interval and the null's 95 % band, in the estimate's unit."""
+        half = 0.0 if math.isnan(self.null_sd) else Z95 * self.null_sd
+        return Bar(
+            value=self.value, low=self.low, high=self.high,
+            null_low=self.null_mean - half, null_high=self.null_mean + half,
+        )  # fmt: skip
 
-@dataclass(frozen=True, kw_only=True)
-class Control:
+    @property
+    def value_and_unit(self) -> tuple[str, str]:
+        """The value to the digits that its interval supports, and what it counts or measures."""
+        counted = self.n > 0 and self.unit == self.n_unit
+        shown = interval(self.value, self.low, self.high).split(" [")[0]
+        return shown, f"of {self.n:,} {self.n_unit}" if counted else self.unit
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The bar in words: interval, null, p and units, each only where it is known."""
+        words = []
+        if math.isfinite(self.low) and math.isfinite(self.high):
+            words.append(f"95 % [{interval(self.value, self.low, self.high).split(' [')[1]}")
+        if math.isfinite(self.null_mean):
+            spread = f" ± {number(self.null_sd, digits=2)}" if math.isfinite(self.null_sd) else ""
+            words.append(f"null {_to_the_place_of(self.null_mean, self.null_sd)}{spread}")
+        if math.isfinite(self.p):
+            words.append(f"p {p_value(self.p)}")
+        if self.n and self.unit != self.n_unit:
+            words.append(f"n = {self.n:,} {self.n_unit}".strip())
+        return tuple(words)
+
+    def row(self, name: str = "") -> Row:
+        """One line of a table; `name` where the estimate has no label."""
+        told = self.told if math.isfinite(self.null_mean) else (*self.told, "no null")
+        if self.undefined:
+            told += (f"{self.undefined:,} undefined",)
+        shown, unit = self.value_and_unit
+        value = f"{shown} {unit}".strip() if math.isfinite(self.value) else shown
+        return Row(label=self.label or name, value=value, bar=self.bar, told=told)
+
+    def shown(self) -> Shown:
+        return Shown(rows=[self.row()], notes=[self.note] if self.note else [])
+
+
+def _to_the_place_of(null: Number, sd: Number) -> str:
+    """A null's mean, no finer than its spread."""
+    if not sd > 0:
+        return number(null, digits=2)
+    return fixed(null, max(0, 1 - math.floor(math.log10(sd))))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Control(ShowsItself):
     """A check that runs beside the real thing, and whether it came out as it must.
 
     Attributes:
@@ -89,9 +142,22 @@ class Control:
     passed: bool
     sentence: str
 
+    def row(self) -> Row:
+        verdict = "held" if self.passed else "FAILED"
+        return Row(label=self.label, value=verdict, told=(self.sentence,))
 
-@dataclass(frozen=True, kw_only=True)
-class Summary:
+    def shown(self) -> Shown:
+        return Shown(rows=[self.row()])
+
+
+_BUDGET = {
+    "quick": "A quick budget: read the intervals before the values.",
+    "control": "A control only: nothing here is a finding about a real model.",
+}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Summary(ShowsItself):
     """The finding of a study and the numbers behind it; `summary.json` of a run.
 
     Attributes:
@@ -126,6 +192,21 @@ class Summary:
         if self.grade not in ("real", "quick", "control"):
             raise ValueError(f"grade {self.grade!r} is not real, quick or control")
 
+    def shown(self) -> Shown:
+        named = self.cards or tuple(self.figures)
+        more = len(self.figures) - len(named)
+        notes = [_BUDGET[self.grade]] if self.grade in _BUDGET else []
+        notes += [f"{more} more in `figures`."] if more else []
+        return Shown(
+            caption=f"{self.study}: {self.subject}",
+            says=" ".join(filter(None, (self.finding, self.detail))),
+            rows=[
+                *(self.figures[name].row(name) for name in named),
+                *(control.row() for control in self.controls.values()),
+            ],
+            notes=[*notes, *self.suspicious, *self.limits],
+        )
+
     def to_json(self) -> bytes:
         """`summary.json`: nan as null; equal summaries give equal bytes."""
         return encode({"schema": SCHEMA, **asdict(self)})
@@ -144,7 +225,7 @@ class Summary:
             return cls(
                 **{
                     **record,
-                    "figures": {k: _estimate(v) for k, v in record["figures"].items()},
+                    "figures": {k: estimate_of(v) for k, v in record["figures"].items()},
                     "controls": {k: Control(**v) for k, v in record["controls"].items()},
                     **{k: tuple(record[k]) for k in ("cards", "limits", "suspicious")},
                 }
@@ -170,7 +251,8 @@ def check_name(name: str) -> None:
         raise ValueError(f"{name!r} is not of the form {form}")
 
 
-def _estimate(record: Mapping[str, Any]) -> Estimate:
+def estimate_of(record: Mapping[str, Any]) -> Estimate:
+    """An estimate as `summary.json` holds it; null where a number belongs is nan."""
     filled: dict[str, Any] = {
         k: math.nan if v is None and k in _NUMBERS else v for k, v in record.items()
     }

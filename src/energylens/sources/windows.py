@@ -1,5 +1,6 @@
 """Token windows of equal length, each from one document."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from energylens.core.errors import BadInput, InsufficientData
+from energylens.results.show import Row, Shown, ShowsItself
 from energylens.sources.document import Document
 from energylens.sources.text import Corpus
 from energylens.sources.tokenizer import Tokenizer
@@ -22,8 +24,8 @@ FEWEST_DOCUMENTS = 10
 WINDOWS_PER_BLOCK = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenWindows:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TokenWindows(ShowsItself):
     """Windows of tokens, and which statistical unit each is from.
 
     Attributes:
@@ -44,6 +46,16 @@ class TokenWindows:
     kinds: tuple[str, ...]
     unit: str = "document"
     too_short: int = 0
+
+    def shown(self) -> Shown:
+        windows, width = self.ids.shape
+        return Shown(
+            caption=f"{windows:,} windows of {width} tokens from {len(self.document_names):,}"
+            f" units (unit: {self.unit})",
+            rows=[Row(label=kind, value=f"{count:,}")
+                  for kind, count in Counter(self.kinds).most_common()],
+            notes=[f"{self.too_short:,} shorter than a window left out."] if self.too_short else [],
+        )  # fmt: skip
 
     def of_documents(self, keep: Sequence[int]) -> "TokenWindows":
         """The windows of some documents, which are numbered anew in the order given."""
