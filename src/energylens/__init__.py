@@ -21,7 +21,13 @@ _WHERE = {
     "read_windows": "energylens.notebook",
     "train": "energylens.notebook",
     "align": "energylens.notebook",
+    "align_states": "energylens.notebook",
     "ablate": "energylens.notebook",
+    "read_summary": "energylens.notebook",
+    "slope_of": "energylens.energy.descent",
+    "descend": "energylens.energy.descent",
+    "find_basins": "energylens.energy.basins",
+    "compare_basins": "energylens.energy.basins",
 }
 _NAMES = {"load": "wrap"}
 __all__ = ["__version__", *_WHERE]
@@ -30,7 +36,16 @@ if TYPE_CHECKING:
     from energylens.activations.batch import Batch
     from energylens.activations.certify import wrap as load
     from energylens.activations.subject import Subject
-    from energylens.notebook import ablate, align, read_windows, train
+    from energylens.energy.basins import compare_basins, find_basins
+    from energylens.energy.descent import descend, slope_of
+    from energylens.notebook import (
+        ablate,
+        align,
+        align_states,
+        read_summary,
+        read_windows,
+        train,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -9,26 +9,40 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from energylens.activations.stream import collect_rows
 from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
+from energylens.energy.alignment import (
+    ActivationSums,
+    ForceSums,
+    active_forces,
+    alignment_with_every_direction,
+    energy_feature_alignment,
+)
+from energylens.energy.descent import Slope
 from energylens.energy.intervention import Step, measure_effects
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import saelens
 from energylens.features.train import TrainOptions
+from energylens.results.record import Estimate, Summary
+from energylens.results.show import Row, Shown, ShowsItself
 from energylens.sources.text import load_text
 from energylens.sources.windows import TokenWindows, tokenise
+from energylens.stats.nulls import permute_rows, random_unit_directions
 from energylens.stats.robust import cluster_mean_interval
 from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.dictionaries import bench_of, train_bench
 from energylens.studies.energy_lens.held import held
 from energylens.studies.energy_lens.passes import Pass
 from energylens.studies.energy_lens.scoring import Scored, pieces_of, score_piece
-from energylens.studies.energy_lens.statistics import SiteScores, score_site
+from energylens.studies.energy_lens.statistics import SiteScores, score_family, score_site
 from energylens.studies.energy_lens.tally import HEADLINE, PERMUTED
+
+# Features that are shown, the largest |t| first.
+MOST_SHOWN = 8
 
 
 def read_windows(
@@ -61,8 +75,24 @@ def read_windows(
     return trained_on, scored
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trained:
+def read_summary(run: str | Path) -> Summary:
+    """The finding of a run and the numbers behind it.
+
+    Args:
+        run: A run directory.
+
+    Raises:
+        BadInput: If it holds no summary.
+        ArtifactRefused: If the summary is damaged, or was written by a newer version.
+    """
+    path = Path(run) / "summary.json"
+    if not path.is_file():
+        raise BadInput(f"{run} holds no summary.json: give the folder of a run that has ended")
+    return Summary.from_json(path.read_bytes(), str(path))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Trained(ShowsItself):
     """A dictionary of one site, with the controls it is scored beside."""
 
     site: str
@@ -80,6 +110,19 @@ class Trained:
             BadInput: If the folder is there and not empty.
         """
         saelens.save(self.dictionary, Path(folder))
+
+    def shown(self) -> Shown:
+        found = self.dictionary
+        return Shown(
+            caption=f"Dictionary of {self.site}",
+            rows=[
+                Row(label="architecture", value=found.architecture),
+                Row(label="features", value=f"{found.width:,}", told=(f"{found.k} active a row",)),
+                Row(label="width of the rows", value=f"{found.d_in:,}"),
+            ],
+            notes=["Says nothing of how well it reconstructs: `energylens run` tells that beside"
+                   " random dictionaries alike."],
+        )  # fmt: skip
 
 
 def train(
@@ -105,14 +148,19 @@ def train(
     return Trained(site=site, bench=bench_of(trained, device=subject.device))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Aligned:
-    """EFAS of every feature of one site with its null, and the permuted decoder beside it."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Aligned(ShowsItself):
+    """EFAS of every feature of one place with its null, and the permuted decoder beside it.
 
-    trained: Trained
+    Attributes:
+        site: The place; a word of yours where states alone were scored.
+        measured: What `ablate` goes on from; None where states alone were scored.
+    """
+
+    site: str
     scores: SiteScores
     permuted: SiteScores
-    measured: Pass
+    measured: Pass | None = None
 
     @property
     def efas(self) -> Float[Tensor, " feature"]:
@@ -139,13 +187,27 @@ class Aligned:
             null.efas.numpy(), null.t.abs().numpy(),
         )  # fmt: skip
 
-    def __repr__(self) -> str:
+    def shown(self) -> Shown:
         found, scored = int(self.scores.beyond.sum()), int(self.scores.scored.sum())
-        null = int(self.permuted.beyond.sum())
-        return (
-            f"Aligned({self.trained.site}: {found} of {scored} features beyond chance,"
-            f" permuted decoder {null})"
-        )
+        chance = self.permuted.efas[self.permuted.scored].double()
+        return Shown(
+            caption=f"{self.site}: {found:,} of {scored:,} features beyond chance,"
+            f" of the permuted decoder {int(self.permuted.beyond.sum()):,} of"
+            f" {int(self.permuted.scored.sum()):,}",
+            rows=[
+                Estimate(
+                    float(self.efas[f]), "", low=float(self.scores.low[f]),
+                    high=float(self.scores.high[f]), null_mean=float(chance.mean()),
+                    null_sd=float(chance.std()), p=float(self.scores.p_max_t[f]),
+                    label=f"feature {f}",
+                ).row()
+                for f in self.top(MOST_SHOWN)
+            ],
+            one_scale=True,
+            notes=[f"EFAS over {self.scores.documents:,} documents, largest |t| first. Null: mean ±"
+                   " standard deviation over the features of the permuted decoder. p: family-wise,"
+                   " the larger of two (signs flipped by document, directions dealt out)."],
+        )  # fmt: skip
 
 
 def align(
@@ -169,49 +231,144 @@ def align(
         for piece in pieces
     ])  # fmt: skip
     return Aligned(
-        trained=trained,
+        site=trained.site,
         scores=score_site(found, trained.site, trained.bench, HEADLINE, draws=draws, seed=seed),
         permuted=score_site(found, trained.site, trained.bench, PERMUTED, draws=draws, seed=seed),
         measured=Pass(benches=benches, pieces=pieces, scored=found),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ablated:
-    """What ablating one feature did to the loss of windows where it is active, in nats."""
+def align_states(
+    states: Float[Tensor, "sample d"],
+    slope: Slope,
+    dictionary: Dictionary,
+    unit: Int[Tensor, " sample"],
+    *,
+    draws: int = 10_000,
+    seed: int = 0,
+    site: str = "states",
+) -> Aligned:
+    """EFAS of a dictionary's features for an energy of your own, with both nulls.
+
+    Args:
+        states: Rows that the dictionary reads and the energy is a function of.
+        slope: Energies and gradients of states; `slope_of` makes one of any energy.
+        unit: Index of the independent unit (document, trial …) that each row is from, 0, 1, 2 …;
+            rows of one unit may resemble each other as they like.
+
+    Raises:
+        InsufficientData: If there are fewer than two units.
+        BadInput: If a row lacks its unit, or the energy is not finite somewhere.
+    """
+    n_units = int(unit.max()) + 1 if len(unit) else 0
+    if len(unit) != len(states) or len(unit.unique()) != n_units:
+        raise BadInput(
+            f"{len(states)} rows need a unit each, numbered 0, 1, 2 … without gaps; found"
+            f" {len(unit)} entries with {len(unit.unique())} numbers up to {n_units - 1}"
+        )
+    energy, gradient = slope(states)
+    if not bool(energy.isfinite().all() and gradient.isfinite().all()):
+        raise BadInput("the energy or its gradient is not finite at some rows: leave them out")
+    code = dictionary.encode(states)
+    activation = ActivationSums.zeros(
+        width=dictionary.width, n_units=n_units, device=states.device
+    )
+    activation.add_(code.indices, code.values, unit)
+    generator = torch.Generator().manual_seed(seed)
+
+    def scored(rows: Float[Tensor, "feature d"]) -> SiteScores:
+        force = ForceSums.zeros(
+            width=dictionary.width, d_model=states.shape[1], n_units=n_units, device=states.device
+        )
+        force.add_(
+            code.indices, code.values, gradient, active_forces(code.indices, gradient, rows), unit
+        )
+        found = energy_feature_alignment(activation, force, rows)
+        return score_family(
+            {site: found},
+            lambda _, chosen: alignment_with_every_direction(
+                activation, force, rows[chosen], features=chosen
+            ),
+            draws=draws, generator=generator,
+        )[site]  # fmt: skip
+
+    return Aligned(
+        site=site, scores=scored(dictionary.W_dec),
+        permuted=scored(permute_rows(dictionary.W_dec, generator)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Ablated(ShowsItself):
+    """What ablating one feature did to the loss of windows where it is active, in nats.
+
+    Attributes:
+        predicted: By the gradient, to first order.
+        measured: By running the rest of the network.
+        random: Measured for a step of the same size along a random direction.
+    """
 
     feature: int
     predicted: Float[Tensor, " window"]
     measured: Float[Tensor, " window"]
+    random: Float[Tensor, " window"]
 
-    def __repr__(self) -> str:
-        mean = cluster_mean_interval(self.measured[:, None])
-        return (
-            f"Ablated(feature {self.feature} in {len(self.measured)} windows: measured"
-            f" {float(mean.estimate):+.3g} [{float(mean.low):+.3g}, {float(mean.high):+.3g}] nats,"
-            f" predicted {float(self.predicted.mean()):+.3g})"
-        )
+    def shown(self) -> Shown:
+        def row(label: str, effect: Tensor) -> Row:
+            mean = cluster_mean_interval(effect[:, None])
+            return Estimate(
+                float(mean.estimate), "nats", low=float(mean.low), high=float(mean.high),
+                null_mean=float(self.random.double().mean()),
+                null_sd=float(self.random.double().std() / len(self.random) ** 0.5),
+                label=label,
+            ).row()  # fmt: skip
+
+        return Shown(
+            caption=f"Feature {self.feature} ablated in {len(self.measured)} windows",
+            rows=[row("measured", self.measured), row("predicted by the gradient", self.predicted)],
+            one_scale=True,
+            notes=["Change of a window's summed loss, mean over windows. Null: a step of the same"
+                   " size along a random direction, mean ± its standard error."],
+        )  # fmt: skip
 
 
-def ablate(subject: Subject, aligned: Aligned, feature: int, *, windows: int = 12) -> Ablated:
+def ablate(
+    subject: Subject, aligned: Aligned, feature: int, *, windows: int = 12, seed: int = 0
+) -> Ablated:
     """Set a feature to zero wherever it is active and run the rest of the network.
 
+    Beside it, in the same windows, a step of the same size along one random direction.
+
     Raises:
-        BadInput: If it is active in fewer than two of the windows kept for this.
+        BadInput: If it is active in fewer than two of the windows kept for this, or the scores are
+            of states alone.
     """
-    site, dictionary = aligned.trained.site, aligned.trained.bench.dictionary
+    if aligned.measured is None:
+        raise BadInput(
+            "these scores are of states alone, with no network to run: ablate what align returns"
+        )
+    site = aligned.site
+    dictionary = aligned.measured.benches[site].dictionary
     here = held(aligned.measured.scored, aligned.measured.pieces, site, device=subject.device)
     activation = here.activation(feature)
     active = (activation > 0).any(1).nonzero()[:, 0][:windows]
     if len(active) < 2:
         raise BadInput(f"feature {feature} is active in {len(active)} windows: choose another")
-    steps, predicted = [], []
-    for window in active.tolist():
-        places = activation[window].nonzero()[:, 0]
-        change = -activation[window, places]
-        steps.append(Step(window=window, positions=places + 1, change=change,
-                          direction=dictionary.W_dec[feature]))  # fmt: skip
-        slope = here.gradients[window, places + 1] @ dictionary.W_dec[feature]
-        predicted.append((change * slope).sum())
-    effects = measure_effects(subject, site, here.batch, here.states, steps)
-    return Ablated(feature=feature, predicted=torch.stack(predicted), measured=effects.energy)
+    toward = dictionary.W_dec[feature]
+    generator = torch.Generator().manual_seed(seed)
+    astray = random_unit_directions(1, len(toward), generator, like=toward)[0]
+    places = [activation[window].nonzero()[:, 0] for window in active.tolist()]
+    steps = [
+        Step(window=window, positions=at + 1, change=-activation[window, at], direction=direction)
+        for direction in (toward, astray)
+        for window, at in zip(active.tolist(), places, strict=True)
+    ]
+    predicted = [
+        (step.change * (here.gradients[step.window, step.positions] @ toward)).sum()
+        for step in steps[: len(active)]
+    ]
+    effects = measure_effects(subject, site, here.batch, here.states, steps).energy
+    return Ablated(
+        feature=feature, predicted=torch.stack(predicted), measured=effects[: len(active)],
+        random=effects[len(active) :],
+    )  # fmt: skip
