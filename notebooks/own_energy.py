@@ -13,9 +13,9 @@
 # %% [markdown]
 # # An energy of your own
 #
-# Any function that gives one number for each state will do, if autograd can differentiate it. Here it
-# is written out by hand: a modern Hopfield network, whose minima we plant ourselves, so that what is
-# found can be held against what is there.
+# Any function that gives one number for each state will do, if autograd can differentiate it. Here
+# it is written out by hand: a modern Hopfield network, whose minima we plant ourselves, so that
+# what is found can be held against what is there.
 
 # %%
 import torch
@@ -65,16 +65,17 @@ found
 # %% [markdown]
 # ## Are the planted minima found?
 #
-# Four starts of the last pattern are fewer than a basin asks for, so `fewest` is lowered. Each pattern
-# must be the nearest of exactly one basin, and each start must have come home.
+# Four starts of the last pattern are fewer than a basin asks for, so `fewest` is lowered. Each
+# pattern must be the nearest of exactly one basin, and each start must have come home.
 
 # %%
 basins = el.find_basins(found.ends, fewest=4)
 nearest = (normalize(basins.centers, dim=1) @ patterns.T).max(1)
 print("cosine of each basin with its pattern:", [round(x, 4) for x in nearest.values.tolist()])
-print("starts that came home:", int((nearest.indices[basins.basin] == truth).sum()), "of", len(truth))
+home = nearest.indices[basins.basin] == truth
+print("starts that came home:", int(home.sum()), "of", len(truth))
 assert sorted(nearest.indices.tolist()) == list(range(6)) and nearest.values.min() > 0.99
-assert (basins.basin >= 0).all() and (nearest.indices[basins.basin] == truth).all()
+assert (basins.basin >= 0).all() and home.all()
 basins
 
 # %% [markdown]
@@ -86,8 +87,8 @@ against = el.compare_basins(found.ends, found_random.ends, fewest=4)
 against
 
 # %% [markdown]
-# The network has its minima wherever one starts. What is compared is how much runs into each; where q
-# is large, the starts do no more than random states do.
+# The network has its minima wherever one starts. What is compared is how much runs into each;
+# where q is large, the starts do no more than random states do.
 #
 # ## EFAS for this energy
 #
@@ -114,9 +115,9 @@ aligned = el.align_states(
 aligned
 
 # %% [markdown]
-# And where nothing is to be found? Here each trial has a random direction of its own to fall along,
-# so that forces know nothing of activations. Any feature beyond chance would be a false alarm, of
-# which one run in twenty may have one.
+# And where nothing is to be found? Here each trial has a random direction of its own to fall
+# along, so that forces know nothing of activations. Any feature beyond chance would be a false
+# alarm, of which one run in twenty may have one.
 
 # %%
 fall = torch.randn(TRIALS // 2, 32, generator=generator)[trial[~half] - TRIALS // 2]

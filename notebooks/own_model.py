@@ -13,9 +13,9 @@
 # %% [markdown]
 # # A model of your own
 #
-# Three ways in: a model that transformers makes from a configuration, a module of yours with tokens to
-# try it on, and any module at all. Weights are random here, so that this runs without a download:
-# it shows where things are, not what a trained model does with them.
+# Three ways in: a model that transformers makes from a configuration, a module of yours with
+# tokens to try it on, and any module at all. Weights are random here, so that this runs without a
+# download: it shows where things are, not what a trained model does with them.
 
 # %%
 import torch
@@ -38,8 +38,8 @@ subject
 #
 # ## Capture and edit
 #
-# An edit is a function of the tensor at a site. Without an edit, watching changes nothing: that is the
-# null of everything below.
+# An edit is a function of the tensor at a site. Without an edit, watching changes nothing: that is
+# the null of everything below.
 
 # %%
 ids = torch.randint(80, (4, 12), generator=torch.Generator().manual_seed(1))
@@ -50,15 +50,16 @@ with torch.no_grad():
         watched = subject.forward(batch)
     with subject.edit({"blocks.1.mlp_out": torch.zeros_like}):
         without = subject.forward(batch)
-print("watched:", float((watched - plain).abs().max()), "— edited:", float((without - plain).norm()))
+print("largest change of a logit: watched", float((watched - plain).abs().max()),
+      "edited", float((without - plain).abs().max()))  # fmt: skip
 assert torch.equal(watched, plain)
 
 # %% [markdown]
 # ## Gradients of the model's own loss
 #
-# `downstream_gradients` gives the exact derivative of the summed next-token loss by the states at any
-# sites, from one backward pass. A finite difference, with the rest of the network run again, says
-# whether that is so.
+# `downstream_gradients` gives the exact derivative of the summed next-token loss by the states at
+# any sites, from one backward pass. A finite difference, with the rest of the network run again,
+# says whether that is so.
 
 # %%
 from energylens.activations.suffix import run_from
@@ -85,8 +86,8 @@ assert abs(exact - difference) < 1e-5 * abs(exact)
 # %% [markdown]
 # ## A module of no library
 #
-# With tokens to try it on, a module of yours is searched in the same way. What it lacks is said, and
-# the energies that remain are named.
+# With tokens to try it on, a module of yours is searched in the same way. What it lacks is said,
+# and the energies that remain are named.
 
 # %%
 
@@ -120,8 +121,8 @@ own = el.load(Net(), probe=batch)
 own
 
 # %% [markdown]
-# Any module is a site as well, by the path that `named_modules()` prints; no certificate is needed,
-# for the name claims nothing.
+# Any module is a site as well, by the path that `named_modules()` prints; no certificate is
+# needed, for the name claims nothing.
 
 # %%
 with own.capture("layers.1.read:out", "layers.1.write:in") as seen:

@@ -27,8 +27,8 @@ lens
 # %% [markdown]
 # ## Look inside
 #
-# Every site above was proved on numbers when the model was loaded. `capture` collects tensors during
-# a forward pass and leaves the logits bitwise as they are.
+# Every site above was proved on numbers when the model was loaded. `capture` collects tensors
+# during a forward pass and leaves the logits bitwise as they are.
 
 # %%
 train, held_out = el.read_windows(lens, documents=120, context=64)
@@ -89,17 +89,17 @@ print(f"free energy: median {free.median():.2f}; of the zero state, its null, {z
 # ## EFAS, beside two nulls
 #
 # EFAS is the correlation of a feature's activation with the force on it, the downhill slope along
-# its direction. To count, a feature must beat two nulls over all features at once: signs flipped by
-# document, and decoder rows dealt out among the features. The line beside each value is its interval,
-# the grey band what the permuted decoder gives.
+# its direction. To count, a feature must beat two nulls over all features at once: signs flipped
+# by document, and decoder rows dealt out among the features. The line beside each value is its
+# interval, the grey band what the permuted decoder gives.
 
 # %%
 found = el.align(lens, sae, held_out, draws=2000)
 found
 
 # %% [markdown]
-# "Beyond chance" is a statement about evidence, not about size: look at the values. If no feature is
-# beyond chance, then that is the result. All of them as a table:
+# "Beyond chance" is a statement about evidence, not about size: look at the values. If no feature
+# is beyond chance, then that is the result. All of them as a table:
 
 # %%
 found.table().slice(0, 5).to_pylist()[0]
@@ -107,11 +107,11 @@ found.table().slice(0, 5).to_pylist()[0]
 # %% [markdown]
 # ## Do it, then measure
 #
-# A slope is a prediction. Here the feature is set to zero wherever it is active, the reconstruction
-# error left in place, and the rest of the network is run; beside it a step of the same size along a
-# random direction. One feature in twelve windows says little, and this one was chosen for its score
-# on the same documents, which flatters it. `energylens run energy-lens` chooses on one half of the
-# documents and measures on the other, for many features.
+# A slope is a prediction. Here the feature is set to zero wherever it is active, the
+# reconstruction error left in place, and the rest of the network is run; beside it a step of the
+# same size along a random direction. One feature in twelve windows says little, and this one was
+# chosen for its score on the same documents, which flatters it. `energylens run energy-lens`
+# chooses on one half of the documents and measures on the other, for many features.
 
 # %%
 feature = found.top(1)[0]
@@ -121,8 +121,9 @@ effect
 # %% [markdown]
 # ## The whole study, and its record
 #
-# The study does the same at several sites with every control and writes a page that needs no network
-# and no scripts. Here it is as small as it goes, which is too small to believe in: the record says so.
+# The study does the same at several sites with every control and writes a page that needs no
+# network and no scripts. Here it is as small as it goes, which is too small to believe in: the
+# record says so.
 
 # %%
 import subprocess

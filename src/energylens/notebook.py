@@ -204,9 +204,10 @@ class Aligned(ShowsItself):
                 for f in self.top(MOST_SHOWN)
             ],
             one_scale=True,
-            notes=[f"EFAS over {self.scores.documents:,} documents, largest |t| first. Null: mean ±"
-                   " standard deviation over the features of the permuted decoder. p: family-wise,"
-                   " the larger of two (signs flipped by document, directions dealt out)."],
+            notes=[f"EFAS over {self.scores.documents:,} independent units (documents, trials …),"
+                   " largest |t| first. Null: mean ± standard deviation over the features of the"
+                   " permuted decoder. p: family-wise, the larger of two (signs flipped by unit,"
+                   " directions dealt out)."],
         )  # fmt: skip
 
 
@@ -242,7 +243,7 @@ def align_states(
     states: Float[Tensor, "sample d"],
     slope: Slope,
     dictionary: Dictionary,
-    unit: Int[Tensor, " sample"],
+    unit: Int[Tensor, " row"],
     *,
     draws: int = 10_000,
     seed: int = 0,
@@ -270,9 +271,7 @@ def align_states(
     if not bool(energy.isfinite().all() and gradient.isfinite().all()):
         raise BadInput("the energy or its gradient is not finite at some rows: leave them out")
     code = dictionary.encode(states)
-    activation = ActivationSums.zeros(
-        width=dictionary.width, n_units=n_units, device=states.device
-    )
+    activation = ActivationSums.zeros(width=dictionary.width, n_units=n_units, device=states.device)
     activation.add_(code.indices, code.values, unit)
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -167,3 +169,24 @@ def test_activity_is_counted_where_it_is_positive():
     assert_close(found.n_active, (activation > 0).sum(0).astype(float))
     by_unit = [((activation[unit == u] > 0).any(0)) for u in range(UNITS)]
     assert_close(found.n_units, sum(x.astype(float) for x in by_unit))
+
+
+def test_an_alignment_shows_its_features_beside_signs_flipped_by_unit():
+    g = torch.Generator().manual_seed(0)
+    active = torch.rand(400, 2, generator=g)
+    unit = torch.arange(400) // 20
+    gradient = torch.randn(400, 2, generator=g)
+    gradient[:, 0] -= 4 * active[:, 0]  # the energy falls where feature 0 rises
+    activation = ActivationSums.zeros(width=2, n_units=20)
+    force = ForceSums.zeros(width=2, d_model=2, n_units=20)
+    activation.add_dense_(active, unit)
+    force.add_dense_(active, gradient, -gradient, unit)
+    found = energy_feature_alignment(activation, force, torch.eye(2))
+    caption, first, second, note = repr(found).splitlines()
+    assert caption.startswith("EFAS of 2 features over 20 units")
+    assert first.strip().startswith("feature 0") and "p < .001" in first
+    assert second.strip().startswith("feature 1") and "p < .001" not in second
+    sizes = found.scores[:, 0].square().sum().sqrt() / found.scale[0]
+    assert f"± {float(sizes):.2f}"[2:].lstrip("0") in first
+    assert "1 have q ≤ .05" in note and "signs flipped" in note
+    assert "no interval" in repr(dataclasses.replace(found, scores=found.scores.sum(0)[None]))

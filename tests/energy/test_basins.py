@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import normalize
 
 from energylens.core.errors import BadInput
-from energylens.energy.basins import angle, find_basins, switched
-from energylens.energy.descent import descend
+from energylens.energy.basins import angle, compare_basins, find_basins, switched
+from energylens.energy.descent import descend, slope_of
 from energylens.energy.energies.hopfield import hopfield
 from tests.common.compare import assert_close
 
@@ -28,12 +28,7 @@ def test_the_basins_of_a_hopfield_network_are_its_patterns(seed):
     truth = torch.arange(6).repeat_interleave(12)
     starts = patterns[truth] + 0.12 * drawn(72, 30, seed=seed + 100)
 
-    def slope(states):
-        with torch.enable_grad():
-            at = states.detach().clone().requires_grad_()
-            energy = hopfield(at, patterns, 30.0)
-            return energy.detach(), torch.autograd.grad(energy.sum(), at)[0]
-
+    slope = slope_of(lambda states: hopfield(states, patterns, 30.0))
     ends = descend(slope, starts, tolerance=1e-6, max_steps=500).ends
     found = find_basins(ends)
     assert len(found.centers) == 6 and same_partition(found.basin, truth)
@@ -83,3 +78,31 @@ def test_bad_ends_are_refused():
         find_basins(torch.full((9, 2), torch.nan))
     with pytest.raises(BadInput, match="at least 2"):
         find_basins(drawn(9, 2), fewest=1)
+
+
+def test_starts_are_told_from_random_starts_where_they_differ_and_only_there():
+    corners = torch.eye(4, dtype=torch.float64)
+    chosen = torch.tensor([0] * 40 + [1] * 20 + [2] * 2 + [3] * 18)
+    random = torch.tensor([0] * 12 + [1] * 20 + [2] * 30 + [3] * 18)
+    found = compare_basins(corners[chosen], corners[random])
+    order = found.basins.of(corners)
+    assert_close(found.mass.estimate[order], torch.tensor([40, 20, 2, 18]) / 80)
+    assert_close(found.null.estimate[order], torch.tensor([12, 20, 30, 18]) / 80)
+    assert (found.q[order] < 0.05).tolist() == [True, False, False, False]
+    shown = repr(found)
+    assert "4 basins of 160 ends, 0 alone" in shown and "random starts 15 %" in shown
+
+
+def test_a_comparison_of_equals_finds_nothing():
+    false_alarms = 0
+    for seed in range(100):
+        corners = torch.eye(5, dtype=torch.float64)
+        drawn_from = torch.randint(5, (2, 60), generator=torch.Generator().manual_seed(seed))
+        found = compare_basins(corners[drawn_from[0]], corners[drawn_from[1]])
+        false_alarms += bool((found.q <= 0.05).any())
+    assert false_alarms <= 11  # 5 expected at the most; P of more than 11 is .004
+
+
+def test_basins_show_that_they_have_no_null():
+    shown = repr(find_basins(torch.eye(3).repeat_interleave(8, dim=0)))
+    assert "3 basins of 24 ends, 0 alone" in shown and "no null" in shown and "33 %" in shown

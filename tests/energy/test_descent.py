@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from energylens.core.errors import BadInput
-from energylens.energy.descent import barrier, descend
+from energylens.energy.descent import barrier, descend, slope_of
 from energylens.energy.energies.hopfield import hopfield, hopfield_update
 from energylens.energy.lens_gradients import lens_energies
 from tests.activations.models import subject, tokens
@@ -14,16 +14,6 @@ from tests.common.compare import assert_close
 
 def drawn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def slope_of(energy):
-    def slope(states):
-        with torch.enable_grad():
-            at = states.detach().clone().requires_grad_()
-            values = energy(at)
-            return values.detach(), torch.autograd.grad(values.sum(), at)[0]
-
-    return slope
 
 
 def watched(slope, seen):
@@ -129,3 +119,28 @@ def test_options_out_of_range_are_refused():
         descend(slope, torch.zeros(2, 2), keep="norm")
     with pytest.raises(BadInput, match="at least 1"):
         barrier(slope, drawn(1, 2), drawn(1, 2), points=0)
+
+
+def test_an_energy_that_is_not_one_number_a_state_is_refused():
+    with pytest.raises(BadInput, match="one number a state"):
+        slope_of(lambda x: x.square())(drawn(3, 2))
+    with pytest.raises(BadInput, match="one number a state"):
+        slope_of(lambda x: x.square().sum())(drawn(3, 2))
+
+
+def test_a_slope_is_the_gradient_wherever_it_is_asked_for():
+    at = drawn(4, 3)
+    with torch.no_grad():
+        energy, gradient = slope_of(lambda x: x.pow(3).sum(1))(at)
+    assert_close(energy, at.pow(3).sum(1))
+    assert_close(gradient, 3 * at.square())
+    assert not energy.requires_grad and not at.requires_grad
+
+
+def test_a_descent_shows_what_did_not_converge_beside_the_starts():
+    slope = slope_of(lambda x: x.log().sum(1) ** 2)
+    starts = torch.tensor([[2.0, 3.0], [-1.0, 1.0]], dtype=torch.float64)
+    shown = repr(descend(slope, starts, tolerance=1e-8, max_steps=500))
+    assert "Descent of 2 states" in shown and "1 of 2" in shown and "1 diverged" in shown
+    assert "starts 3.21 [3.21, 3.21]" in shown  # (log 6)²
+    assert "undefined" in repr(descend(slope, starts[1:]))

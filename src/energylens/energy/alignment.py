@@ -177,7 +177,7 @@ class Alignment(ShowsItself):
         scored = enough_evidence(self.n_active, self.n_units) & self.efas.isfinite()
         units, features = self.scores.shape
         if units < 2:  # nothing to tell chance by
-            return Shown(caption=f"EFAS of {features:,} features, {units} unit: no interval, no null")
+            return Shown(caption=f"EFAS of {features:,} features, one unit: no interval, no null")
         masked = torch.where(scored, self.scores, torch.nan)
         test, mean = cluster_robust_t(masked), cluster_mean_interval(masked)
         q, by_chance = benjamini_hochberg(test.p), self.efas / test.t

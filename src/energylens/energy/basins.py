@@ -99,7 +99,8 @@ class BasinComparison(ShowsItself):
         )  # fmt: skip
 
     def _row(self, k: int) -> Row:
-        value, low, high = (float(x[k]) for x in (self.mass.estimate, self.mass.low, self.mass.high))
+        mass = self.mass
+        value, low, high = (float(ends[k]) for ends in (mass.estimate, mass.low, mass.high))
         null_low, null_high = float(self.null.low[k]), float(self.null.high[k])
         return Row(
             label=f"basin {k}", value=percent(value),

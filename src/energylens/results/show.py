@@ -149,9 +149,10 @@ def _svg(bar: Bar, row: Row) -> str:
     """The interval as a line, the value as a dot, the null as a grey band behind both."""
     shapes = ""
     if math.isfinite(bar.null_low) and math.isfinite(bar.null_high):
+        wide = 2 * (bar.null_high - bar.null_low)
         shapes += (
-            f'<rect x="{2 * bar.null_low:.1f}" y="3" width="{2 * (bar.null_high - bar.null_low):.1f}"'
-            ' height="12" fill="currentColor" fill-opacity=".2"/>'
+            f'<rect x="{2 * bar.null_low:.1f}" y="3" width="{wide:.1f}" height="12"'
+            ' fill="currentColor" fill-opacity=".2"/>'
         )
     if math.isfinite(bar.low) and math.isfinite(bar.high):
         shapes += (
