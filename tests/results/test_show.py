@@ -1,6 +1,7 @@
 """What a result shows of itself: safe whatever the text, legible on any page, beside its null."""
 
 import math
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -106,3 +107,5 @@ def test_bars_of_one_unit_share_a_scale():
 @pytest.mark.parametrize("paper", ["#ffffff", "#1e1e1e", "#111111"])
 def test_the_one_colour_is_seen_on_white_and_on_black(paper):
     assert contrast(ACCENT, paper) >= 3
+    inks = set(re.findall(r"(?:color|fill|stroke)[:=]\"?([#\w]+)", FOUND._repr_html_()))
+    assert inks == {ACCENT, "currentColor", "inherit"}

@@ -96,7 +96,8 @@ class Shown:
             rows = "".join(
                 _row(row, drawn) for row, drawn in zip(self.rows, self._drawn(), strict=True)
             )
-            table = "border-collapse:collapse;font-size:13px;margin:6px 0 0;text-align:left"
+            # pages without a doctype give tables an ink of their own
+            table = "border-collapse:collapse;font-size:13px;margin:6px 0 0;color:inherit"
             parts.append(f'<table style="{table}"><tbody>{rows}</tbody></table>')
         parts += [f'<p style="{small}">{_text(note)}</p>' for note in self.notes]
         return f'<div style="line-height:1.45">{"".join(parts)}</div>'
