@@ -19,6 +19,7 @@ Energylens: which features a network computes with, and what they do to its ener
 usage:
   energylens list                  studies, one question a line
   energylens run STUDY [options]   run a study; the same command resumes it
+                                   (with --dry-run: say what it would do, and how long)
   energylens report RUN_DIR        build a run's page again from its records
   energylens compare RUN RUN       what changed, and which differences exceed their intervals
 
@@ -93,7 +94,14 @@ def _run(arguments: list[str]) -> None:
     from energylens.run.progress import progress_on_stderr
 
     study = STUDIES[arguments[0]]
-    options, out = parse(study, arguments[1:])
+    dry, given = "--dry-run" in arguments, [word for word in arguments[1:] if word != "--dry-run"]
+    options, out = parse(study, given)
+    if dry:
+        from energylens.studies.study import check_options
+
+        check_options(options)
+        study.planner()(options, _say)
+        return
     progress = progress_on_stderr()
     result = execute(
         study.name, options, out, progress=progress, say=_say, argv=["run", *arguments]

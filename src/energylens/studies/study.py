@@ -83,11 +83,28 @@ class Study:
     entry: str
     options: type[Any]
     subject: str = ""
+    plan: str = ""
 
     def function(self) -> StudyFunction:
         """Import the function that does the work; this is where torch comes in."""
-        module, _, name = self.entry.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return _imported(self.entry)
+
+    def planner(self) -> Callable[[Any, Callable[[str], None]], None]:
+        """Import the function that says what a run would do.
+
+        Raises:
+            BadInput: If the study has none.
+        """
+        if not self.plan:
+            raise BadInput(
+                f"{self.name} cannot say beforehand what it will do: leave --dry-run out"
+            )
+        return _imported(self.plan)
+
+
+def _imported(entry: str) -> Any:
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 class _Studies(Registry[Study]):
@@ -105,7 +122,7 @@ STUDIES: Registry[Study] = _Studies("study", "energylens.studies")
 
 
 def study(
-    *, name: str, question: str, example: str, entry: str, subject: str = ""
+    *, name: str, question: str, example: str, entry: str, subject: str = "", plan: str = ""
 ) -> Callable[[C], C]:
     """Register a frozen dataclass of options as a study.
 
@@ -115,6 +132,7 @@ def study(
         example: A command that runs in about a minute on a CPU.
         entry: `module:function`, imported only when the study runs.
         subject: The option whose value tells runs apart in the name of the default folder.
+        plan: `module:function` that says what a run would do, for `--dry-run`.
     """
 
     def register(options: C) -> C:
@@ -123,7 +141,7 @@ def study(
         if subject and subject not in {f.name for f in fields(options)}:
             raise ValueError(f"study {name!r} names {subject!r} as its subject: no such option")
         STUDIES.add(name, Study(name=name, question=question, example=example, entry=entry,
-                                options=options, subject=subject))  # fmt: skip
+                                options=options, subject=subject, plan=plan))  # fmt: skip
         return options
 
     return register

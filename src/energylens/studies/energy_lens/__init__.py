@@ -12,6 +12,7 @@ from energylens.studies.study import Range, study
     entry="energylens.studies.energy_lens.work:run",
     example="energylens run energy-lens --model tiny --out runs/first",
     subject="model",
+    plan="energylens.studies.energy_lens.plan:plan",
 )
 @dataclass(frozen=True, kw_only=True)
 class EnergyLens:

@@ -41,8 +41,11 @@ class Material:
     dictionary: TrainOptions
 
 
-def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Material:
+def gather(options: EnergyLens, store: Store | None, say: Callable[[str], None]) -> Material:
     """Load, certify, tokenise; refuse what the statistics cannot carry.
+
+    Args:
+        store: Pins what was read, so that a resumed run reads the same; None only to plan.
 
     Raises:
         BadInput: For models, texts and sites that cannot be used, each in one sentence.
@@ -73,12 +76,13 @@ def gather(options: EnergyLens, store: Store, say: Callable[[str], None]) -> Mat
     )  # fmt: skip
     train, held_out = _halves(windows, options, for_training)
     _enough_for_the_tuned_lens(train, d_model)
-    pin_inputs(store, {
-        "model": {"name": loaded.name, "source": loaded.source, "sha256": loaded.sha256,
-                  "family": subject.loaded.family.name if subject.loaded.family else None},
-        "text": {"name": corpus.name, "sha256": corpus.sha256,
-                 "documents": int(held_out.document.unique().numel())},
-    })  # fmt: skip
+    if store is not None:
+        pin_inputs(store, {
+            "model": {"name": loaded.name, "source": loaded.source, "sha256": loaded.sha256,
+                      "family": subject.loaded.family.name if subject.loaded.family else None},
+            "text": {"name": corpus.name, "sha256": corpus.sha256,
+                     "documents": int(held_out.document.unique().numel())},
+        })  # fmt: skip
     return Material(
         subject=subject, sites=sites, train=train, held_out=held_out, corpus=corpus.name,
         dictionary=dictionary,

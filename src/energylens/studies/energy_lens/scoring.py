@@ -29,6 +29,8 @@ from energylens.sources.windows import TokenWindows
 from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.tally import Lenses, Tally
 
+DOCUMENTS_PER_PIECE = 28
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
@@ -107,14 +109,20 @@ def score_piece(
 
 
 def bytes_kept(benches: Mapping[str, Bench], piece: Piece, *, controls: bool) -> int:
-    """About what `score_piece` returns: sums by unit, cross products, states and gradients."""
-    total = 0
-    for bench in benches.values():
-        width, d_model = bench.dictionary.width, bench.dictionary.d_in
-        sums = 4 * width * d_model + 3 * 8 * width * piece.n_units
-        shown = piece.ids.numel() * (8 * d_model + 8 * bench.dictionary.k)
-        total += 5 * sums + shown if controls else sums
-    return total
+    """About what `score_piece` returns for all sites."""
+    return sum(
+        bytes_of_piece(bench.dictionary.width, bench.dictionary.d_in, bench.dictionary.k,
+                       tokens=piece.ids.numel(), units=piece.n_units, controls=controls)
+        for bench in benches.values()
+    )  # fmt: skip
+
+
+def bytes_of_piece(
+    width: int, d_model: int, k: int, *, tokens: int, units: int, controls: bool
+) -> int:
+    """Of one site: sums by unit, cross products, states and gradients."""
+    sums = 4 * width * d_model + 3 * 8 * width * units
+    return 5 * sums + tokens * (8 * d_model + 8 * k) if controls else sums
 
 
 @runtime_checkable

@@ -26,13 +26,18 @@ from energylens.studies.energy_lens.material import Material, gather
 from energylens.studies.energy_lens.pages import featured_tables
 from energylens.studies.energy_lens.passes import Kept, Pass
 from energylens.studies.energy_lens.proof import Choice, choose, prove_site
-from energylens.studies.energy_lens.scoring import Scored, bytes_kept, pieces_of, score_piece
+from energylens.studies.energy_lens.scoring import (
+    DOCUMENTS_PER_PIECE,
+    Scored,
+    bytes_kept,
+    pieces_of,
+    score_piece,
+)
 from energylens.studies.energy_lens.statistics import Inference, infer, score_half
 from energylens.studies.energy_lens.tables import Row, measurement_tables, table
 from energylens.studies.energy_lens.variants import variant_rows, variant_summaries, with_q
 from energylens.studies.energy_lens.words import words_of
 
-DOCUMENTS_PER_PIECE = 28
 RANDOM_WEIGHTS = "random_weights"
 
 
