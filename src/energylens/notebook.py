@@ -57,7 +57,7 @@ def read_windows(
     """Windows of text to train on and, of other documents, to score on.
 
     Args:
-        text: Files and folders; None for the speeches, documentation and code that ship along.
+        text: Files and folders; None for the six kinds that ship along.
         held_out: Share of the documents to score on.
 
     Raises:

