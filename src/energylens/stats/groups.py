@@ -26,6 +26,9 @@ class ClassDifferences:
         count: Units of the class in which the quantity is defined.
         mean: Mean over them, with Student's interval.
         rest: Mean over the units of all other classes.
+        chance: Where 95 in 100 means of as many units lie that are drawn from all blindly: the mean
+            of all, and the exact variance of drawing without replacement (Cochran 1977) under a
+            normal law.
         difference: Mean minus the rest, with Welch's interval.
         p: Two-sided, (1 + #{|t| of permuted classes ≥ |t|}) / (1 + draws); nan where undefined.
     """
@@ -33,6 +36,7 @@ class ClassDifferences:
     count: Float64[Tensor, "label quantity"]
     mean: Interval
     rest: Float64[Tensor, "label quantity"]
+    chance: Interval
     difference: Interval
     p: Float64[Tensor, "label quantity"]
 
@@ -51,8 +55,16 @@ def class_differences(
     permutation test keeps its level, exactly where nothing differs, and nearly so where only
     variances do (Janssen 1997; Chung & Romano 2013). All quantities are permuted alike.
 
-    Rate of p < .05 on null data of 112 units in classes of 8 to 30, with log-normal values: .050;
-    with a threefold standard deviation in the smallest class: .06.
+    Rate of p < .05 over 2,000 null quantities, and coverage of the 95 % interval of the difference,
+    for the smallest class (the classes have 30, 26, 20, 16, 12 and 8 units, or 10 to 6, or 40 and
+    5; threefold: the smallest class has three times the standard deviation of the others):
+
+        values        8 of 112        6 of 48         5 of 45
+        normal        .050  .946      .052  .942      .052  .934
+        log-normal    .053  .848      .046  .876      .044  .871
+        threefold     .056  .949      .070  .942      .072  .948
+
+    So p may be read in small and skewed classes, and the interval is too short in skewed ones.
 
     Example:
         >>> values = torch.tensor([[1.0], [2], [3], [4], [5], [6], [7], [8], [9], [10]])
@@ -96,7 +108,8 @@ def class_differences(
     p = torch.where(observed.t.isfinite(), (1 + beyond) / (1 + draws), torch.nan)
     return ClassDifferences(
         count=observed.count, mean=_means(values, labels, observed, level),
-        rest=torch.where(observed.t.isfinite(), observed.rest + centre, torch.nan),
+        rest=torch.where(observed.others >= FEWEST_UNITS, observed.rest + centre, torch.nan),
+        chance=moments.chance(observed, centre, level),
         difference=observed.interval(level), p=p,
     )  # fmt: skip
 
@@ -128,6 +141,14 @@ class _Moments:
         other = error(self.squares.sum(0) - square, rest, m)
         enough = (n >= FEWEST_UNITS) & (m >= FEWEST_UNITS) & (own + other > 0)
         return _Welch(count=n, others=m, mean=mean, rest=rest, own=own, other=other, enough=enough)
+
+    def chance(self, found: "_Welch", centre: Tensor, level: float) -> Interval:
+        """Of the mean of as many units as each class has, drawn without replacement."""
+        units = self.known.sum(0)
+        variance = self.squares.sum(0) / (units - 1) * (1 / found.count - 1 / units)
+        half = _normal_quantile(level) * variance.clamp(min=0).sqrt()
+        mean = centre.expand_as(half)
+        return Interval(estimate=mean, low=mean - half, high=mean + half, level=level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +183,12 @@ class _Welch:
         return Interval(
             estimate=difference, low=difference - half, high=difference + half, level=level
         )
+
+
+def _normal_quantile(level: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + level) / 2))
 
 
 def _means(values: Tensor, labels: Tensor, observed: _Welch, level: float) -> Interval:
