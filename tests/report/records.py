@@ -42,6 +42,7 @@ SPEECH = (
 )
 WORDS = SPEECH.split(" ")
 LAYERS = (5, 15, 25)
+TEXTS = ("code", "dialogue", "numbers", HOSTILE[0])
 
 
 def site(layer: int) -> str:
@@ -84,6 +85,15 @@ def write_run(folder: Path, *, seed: int = 0, scale: Scale | None = None) -> Pat
         "basin_labels": [label_row(layer, name) for layer in LAYERS for name in ("word", "number")],
         "basin_map": [row for layer in LAYERS for row in map_rows(layer)],
         **behaviour_tables(random, chosen),
+        "text_documents": [
+            {"class": kind, "training": 20, "held_out": 8, "half_b": 4} for kind in TEXTS
+        ],
+        "text_classes": text_rows(),
+        "feature_classes": [
+            row
+            for number, feature in enumerate(chosen)
+            for row in feature_class_rows(feature, number)
+        ],
         "token_sites": [sink_row(layer) for layer in LAYERS],
     }
     (folder / "tables").mkdir(parents=True, exist_ok=True)
@@ -335,6 +345,41 @@ def completeness_row(layer: int) -> dict[str, Any]:
         "site": site(layer), "layer": layer, "n_contexts": 8, "ablations": 30,
         "ablations_used": 24, "passes": 2, "change": -600.0, "summed": -540.0, "error": 0.1,
     }  # fmt: skip
+
+
+def text_rows() -> list[dict[str, Any]]:
+    """The loss on numbers is a nat lower; nothing else differs, and ablations are too few to say of
+    dialogue."""
+    places = [("logits", None, "downstream"), ("all sites", None, "ablation")]
+    places += [(site(layer), layer, "fvu") for layer in LAYERS]
+    rows = []
+    for where, layer, quantity in places:
+        for kind in TEXTS:
+            apart = -1.0 if (quantity, kind) == ("downstream", "numbers") else 0.0
+            here = {
+                "n_documents": 8, "mean": 3 + apart, "low": 2.7 + apart, "high": 3.3 + apart,
+                "null_low": 2.6, "null_high": 3.2, "rest": 3.0, "difference": apart,
+                "difference_low": apart - 0.4, "difference_high": apart + 0.4,
+                "p": 1e-4 if apart else 0.5, "q": 0.002 if apart else 0.6,
+            }  # fmt: skip
+            if (quantity, kind) == ("ablation", "dialogue"):
+                here = dict.fromkeys(here, float("nan")) | {"n_documents": 3}
+            rows.append({"site": where, "layer": layer, "quantity": quantity, "class": kind} | here)
+    return rows
+
+
+def feature_class_rows(row: dict[str, Any], number: int) -> list[dict[str, Any]]:
+    """Every third feature is drawn to numbers, and away from code."""
+    rows = []
+    for kind in TEXTS:
+        here = 0.02 if kind == "numbers" else 0.001 if kind == "code" else 0.01
+        found = number % 3 == 0 and kind in ("numbers", "code")
+        rows.append({
+            "site": row["site"], "layer": row["layer"], "feature": row["feature"], "class": kind,
+            "n_documents": 8, "density": here, "density_rest": 0.01, "ratio": here / 0.01,
+            "p": 1e-4 if found else 0.4, "q": 0.01 if found else 0.5,
+        })  # fmt: skip
+    return rows
 
 
 def depth_rows() -> list[dict[str, Any]]:

@@ -304,7 +304,7 @@ def test_without_scripts_the_paper_remains(visit, tmp_path):
     with visit(java_script_enabled=False) as page:
         assert page.locator("h1").is_visible()
         assert page.locator(".card").count() == 5
-        assert page.locator("figure .drawing").count() == 23
+        assert page.locator("figure .drawing").count() == 26
         assert page.locator(".still tbody tr").count() == 30
         assert page.locator("#browser").is_hidden()
         assert page.locator("[data-copy]:visible").count() == 0

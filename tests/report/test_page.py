@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 
@@ -46,8 +47,9 @@ def outline(html):
 def test_every_section_stands_in_order(html):
     found = re.findall(r'<(?:section|figure)[^>]* id="(\w+)"', html)
     assert found == [
-        "volcano", "layers", "calibration", "contest", "behaviour", "depth", "basins", "controls",
-        "dictionaries", "features", "checks", "limits", "method", "reproduce",
+        "volcano", "layers", "calibration", "contest", "behaviour", "depth", "basins",
+        "text_classes", "controls", "dictionaries", "features", "checks", "limits", "method",
+        "reproduce",
     ]  # fmt: skip
 
 
@@ -101,13 +103,21 @@ def test_the_whole_page_is_small(run_dir):
 
 def test_figures_lie_beside_it(run_dir, html):
     linked = set(re.findall(r'href="(figures/[\w.]+)"', html))
-    assert len(linked) == 2 * 9
+    assert len(linked) == 2 * 10
     assert all((run_dir / name).is_file() for name in linked)
 
 
 def test_the_same_records_give_the_same_page(tmp_path):
     folder = write_run(tmp_path / "run")
-    for table in ("effects", "depth", "basins", "controls", "dictionaries", "layers"):
+    for table in (
+        "effects",
+        "depth",
+        "basins",
+        "text_classes",
+        "controls",
+        "dictionaries",
+        "layers",
+    ):
         (folder / "tables" / f"{table}.parquet").unlink()
     first = build(folder).read_bytes()
     (folder / "report.html").write_text("an older page")
@@ -140,6 +150,15 @@ def test_an_empty_list_of_suspicions_is_said(html):
 def test_the_strip_leaves_out_what_is_not_known(records):
     assert dict(strip(records))["run"] == "2 threads, 5 min 12 s"
     assert "documents" in dict(strip(records))
+
+
+def test_the_strip_tells_the_kinds_of_text_where_there_are_several(records):
+    def documents(**text):
+        inputs = {"text": {"name": "t", "documents": 1200, **text}}
+        return dict(strip(replace(records, run={**records.run, "inputs": inputs})))["documents"]
+
+    assert documents(kinds={"code": 1000, "text": 200}) == "1,200 (1,000 code, 200 text)"
+    assert documents(kinds={"code": 1200}) == documents() == "1,200"
 
 
 def test_undefined_cells_are_dashes():

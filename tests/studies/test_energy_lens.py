@@ -15,6 +15,7 @@ import scipy.stats
 
 from energylens.core.errors import BadInput, InsufficientData, UnknownName
 from energylens.features.formats import saelens
+from energylens.report.page import build
 from energylens.run.execute import execute
 from energylens.studies.energy_lens import EnergyLens
 from tests.common.compare import assert_close
@@ -78,6 +79,58 @@ def test_every_control_stands_beside_the_real_thing(finished):
         "permuted decoder", "matched random directions", "activations of another document",
         "random-weight model",
     }  # fmt: skip
+
+
+def test_kinds_of_text_are_drawn_alike_and_recorded(finished):
+    drawn = rows(finished, "text_documents")
+    kinds = {row["class"]: row["held_out"] for row in drawn}
+    assert len(kinds) >= 5 and max(kinds.values()) - min(kinds.values()) <= 2
+    assert sum(kinds.values()) == 60
+    inputs = json.loads((finished / "run.json").read_text())["inputs"]
+    assert inputs["text"]["kinds"] == kinds
+
+
+def test_each_kind_stands_beside_all_others(finished):
+    found = rows(finished, "text_classes")
+    loss = {row["class"]: row for row in found if row["quantity"] == "downstream"}
+    n, mean = ([row[name] for row in loss.values()] for name in ("n_documents", "mean"))
+    whole = next(r["mean"] for r in rows(finished, "depth") if r["energy"] == "downstream")
+    assert_close(sum(a * b for a, b in zip(n, mean, strict=True)) / sum(n), whole)
+    # The tiny model read stories: it knows speeches better than regular expressions.
+    assert loss["patterns"]["difference"] > 0 and loss["patterns"]["q"] < 0.05
+    for row in loss.values():
+        rest = (60 * whole - row["n_documents"] * row["mean"]) / (60 - row["n_documents"])
+        assert_close(row["rest"], rest)
+    constant = [row for row in found if row["quantity"] == "l0"]
+    assert constant and all(row["mean"] == pytest.approx(6, abs=0.1) for row in constant)
+    assert {row["site"] for row in found if "ablation" in row["quantity"]} == {"all sites"}
+
+
+def test_the_densities_of_a_feature_add_up_over_kinds(finished):
+    density = {(r["site"], r["feature"]): r["density"] for r in rows(finished, "features")}
+    sums: dict[tuple, float] = {}
+    for row in rows(finished, "feature_classes"):
+        key = row["site"], row["feature"]
+        sums[key] = sums.get(key, 0) + row["density"] * row["n_documents"] / 60
+    featured = {(row["site"], row["feature"]) for row in rows(finished, "featured")}
+    assert sums.keys() == featured
+    for key, total in sums.items():
+        assert_close(total, density[key], rtol=0.05)  # massive places weigh a little
+
+
+def test_text_of_one_kind_is_said_and_not_compared(tmp_path):
+    for number in range(60):
+        (tmp_path / f"{number}.txt").write_text(f"There were {number} birds in the tree. " * 40)
+    out = tmp_path / "run"
+    small = SMALL | {"score_documents": 24, "train_tokens": 1_024, "sites": SMALL["sites"][:1],
+                     "random_weights": False, "text": (str(tmp_path),)}  # fmt: skip
+    execute("energy-lens", EnergyLens(**small), out)
+    assert rows(out, "text_classes") == [] and rows(out, "feature_classes") == []
+    assert [row["class"] for row in rows(out, "text_documents")] == ["text"]
+    limits = json.loads((out / "summary.json").read_text())["limits"]
+    assert [s for s in limits if s.startswith("All text is of one kind (text):")]
+    page = build(out).read_text()
+    assert "All text is of one kind" in page and "Does it depend on the kind of text?" not in page
 
 
 def test_activations_of_another_document_give_nothing(finished):

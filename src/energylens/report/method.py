@@ -79,6 +79,15 @@ ARMIJO = (
     "Pacific Journal of Mathematics 16(1), 1966."
 )
 
+CHUNG = (
+    "Chung, E., Romano, J. P. Exact and asymptotically robust permutation tests. "
+    "Annals of Statistics 41(2), 2013."
+)
+JANSSEN = (
+    "Janssen, A. Studentized permutation tests for non-i.i.d. hypotheses and the generalized "
+    "Behrens–Fisher problem. Statistics & Probability Letters 36(1), 1997."
+)
+
 METHODS: tuple[Method, ...] = (
     Method(
         anchor="method-dictionaries",
@@ -251,6 +260,27 @@ METHODS: tuple[Method, ...] = (
         ),
         sources=(WANG, OLSSON, HANNA, MARVIN, WESTFALL),
         page="docs/measures/answer_preference.md",
+    ),
+    Method(
+        anchor="method-text-classes",
+        title="Kinds of text",
+        table="text_classes",
+        formula=(
+            "t = (mean of a kind − mean of the rest) / √(s² / n + s_rest² / n_rest)",
+            "FVU of a document = Σ ‖h − ĥ‖² / Σ ‖h − h̄‖², h̄ over all text",
+        ),
+        text=(
+            "Every document has one value of each quantity, and each kind of text is compared with "
+            "all others by Welch's t. Its p is from documents that swap their kinds: no kind "
+            "differs. A kind with fewer than 5 documents, or with fewer beside it, is undefined, "
+            "and so is what never varies (a TopK dictionary has the same number of active features "
+            "everywhere). The same test compares how often a feature with a page is active.",
+            "The downstream energy is one for the whole model. Ablations are taken over all sites "
+            "together; since kinds of text differ in which features are active, the table also has "
+            "each ablation minus the mean of the same feature's. A kind is no more than its "
+            "documents: what holds of these plays need not hold of all dialogue.",
+        ),
+        sources=(CHUNG, JANSSEN, BENJAMINI),
     ),
     Method(
         anchor="method-controls",

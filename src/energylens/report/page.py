@@ -164,7 +164,7 @@ def strip(records: Records) -> list[tuple[str, str]]:
         ("data", records.summary.get("grade", "")),
         ("model", _named(model)),
         ("text", _named(text)),
-        ("documents", f"{text['documents']:,}" if text.get("documents") else ""),
+        ("documents", _documents(text)),
         ("training tokens", tokens),
         ("seed" if len(run.get("seeds", [])) == 1 else "seeds", seeds),
         ("run", machine),
@@ -173,6 +173,15 @@ def strip(records: Records) -> list[tuple[str, str]]:
         ("status", "" if run.get("status") == "done" else run.get("status", "")),
     ]
     return [(name, value) for name, value in words if value]
+
+
+def _documents(text: Mapping[str, Any]) -> str:
+    """How many were scored, and of which kinds where there are several."""
+    if not text.get("documents"):
+        return ""
+    kinds = text.get("kinds") or {}
+    each = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    return f"{text['documents']:,}" + (f" ({each})" if len(kinds) > 1 else "")
 
 
 def _named(thing: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from tests.common.compare import assert_close
 NEEDS = {
     "volcano": ["features"], "layers": ["layers"], "calibration": ["effects", "calibration"],
     "contest": ["contest"], "depth": ["depth"], "basins": ["attractors", "basin_map"],
-    "controls": ["controls"],
+    "text_classes": ["text_classes"], "controls": ["controls"],
     "dictionaries": ["dictionaries"],
     "behaviour": ["behaviour_tasks"],
 }  # fmt: skip
@@ -69,6 +69,25 @@ def test_the_basins_tell_what_holds_more_than_random_states(records):
     assert "“,” at layer 5 from number (9 of 16)" in answer
     assert "at 1 of 3 sites; largest difference +5 [+1, +9] points" in answer
     assert "states reach a floor" in by_name(without(records, "basins"))["basins"].answer
+
+
+def test_kinds_of_text_tell_what_differs_and_what_features_are_drawn_to(records):
+    figure = by_name(records)["text_classes"]
+    assert figure.answer.startswith(
+        "The loss differs most on numbers: −1 [−1.4, −.6] nats per token from that on all other "
+        "text, beyond chance. Comparisons of one kind with all others that are beyond chance: 1 of "
+        "4 in the model's own loss, 0 of 3 in effect of ablations, 0 of 12 in variance"
+    )
+    assert figure.answer.endswith(
+        "6 of 18 features with a page are active more often on a kind of text than elsewhere, most "
+        "often on numbers (6)."
+    )
+    alone = by_name(without(records, "feature_classes"))["text_classes"]
+    assert "with a page" not in alone.answer and len(alone.panels) == 3
+    none = replace(records.table("text_classes"), rows=0, columns={})
+    assert "text_classes" not in by_name(
+        replace(records, tables={**records.tables, "text_classes": none})
+    )
 
 
 def test_no_tables_no_figures():

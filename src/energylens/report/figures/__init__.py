@@ -12,6 +12,7 @@ from energylens.report.figures import (
     depth,
     dictionaries,
     layers,
+    text_classes,
     variants,
     volcano,
 )
@@ -26,6 +27,7 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     behaviour.figure,
     depth.figure,
     basins.figure,
+    text_classes.figure,
     controls.figure,
     dictionaries.figure,
 )

@@ -14,6 +14,7 @@ from energylens.stats.rates import poisson_interval, wilson_interval
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.basin_tables import attractor_figures
 from energylens.studies.energy_lens.behaviour_tables import behaviour_figures
+from energylens.studies.energy_lens.class_tables import class_limits
 from energylens.studies.energy_lens.contest_tables import contest_figures, contest_limits
 from energylens.studies.energy_lens.lens import LENS
 from energylens.studies.energy_lens.material import Material
@@ -314,7 +315,7 @@ def _limits(
         limits.append(
             f"The text had too few documents; the statistical unit is a {material.held_out.unit}."
         )
-    return limits + contest_limits(rows["contest"])
+    return limits + contest_limits(rows["contest"]) + class_limits(material)
 
 
 def _suspicious(inference: Inference, rows: dict[str, list[dict[str, Any]]]) -> list[str]:

@@ -1,5 +1,6 @@
 """What a run reads: the model with certified sites, and the text cut into halves."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,8 @@ def gather(options: EnergyLens, store: Store | None, say: Callable[[str], None])
             "model": {"name": loaded.name, "source": loaded.source, "sha256": loaded.sha256,
                       "family": subject.loaded.family.name if subject.loaded.family else None},
             "text": {"name": corpus.name, "sha256": corpus.sha256,
-                     "documents": int(held_out.document.unique().numel())},
+                     "documents": int(held_out.document.unique().numel()),
+                     "kinds": dict(sorted(Counter(held_out.kinds).items()))},
         })  # fmt: skip
     return Material(
         subject=subject, sites=sites, train=train, held_out=held_out, corpus=corpus.name,

@@ -168,11 +168,8 @@ def dictionary_rows(
     generator = torch.Generator().manual_seed(seed)
     for site, bench in benches.items():
         record = store.record(f"dictionary.{model}.{site}")
-        samples = scored.all(f"{site}/features/samples")
-        total = scored.all(f"{site}/sum")
-        mean = total.sum(0) / samples.sum()
-        variance = scored.all(f"{site}/square") - 2 * total @ mean + samples * mean.square().sum()
-        residual = scored.all(f"{site}/residual")
+        samples = scored.total(f"{site}/features/samples")
+        residual, variance = residual_and_variance(scored, site)
         fvu = weighted_means_interval(residual, variance, draws=1000, generator=generator)
         active = scored.total(f"{site}/features/active")
         row = {
@@ -180,7 +177,7 @@ def dictionary_rows(
             "width": bench.dictionary.width, "k": bench.dictionary.k,
             "tokens": record["rows"], "steps": record["steps"],
             "fvu": float(fvu.estimate), "fvu_low": float(fvu.low), "fvu_high": float(fvu.high),
-            "fvu_null": _defined(record["fvu_random"]), "l0": float(active.sum() / samples.sum()),
+            "fvu_null": _defined(record["fvu_random"]), "l0": float(active.sum() / samples),
             "dead_share": float((active == 0).double().mean()), "model": label,
             **dict.fromkeys(("loss_recovered", "loss_clean", "loss_ablated", "loss_reconstructed"),
                             float("nan")),
@@ -195,11 +192,19 @@ def dictionary_rows(
         yield row
 
 
+def residual_and_variance(scored: Scored, site: str) -> tuple[Tensor, Tensor]:
+    """What the dictionary leaves, and the variance about the mean of all text, by document."""
+    samples, total = scored.all(f"{site}/features/samples"), scored.all(f"{site}/sum")
+    mean = total.sum(0) / samples.sum()
+    variance = scored.all(f"{site}/square") - 2 * total @ mean + samples * mean.square().sum()
+    return scored.all(f"{site}/residual"), variance
+
+
 def depth_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
     """Mean energy by depth; the downstream energy is the model's loss, the same at every site."""
     loss = scored.loss_by_unit()
     for site in benches:
-        means = {name: _lens_mean(scored if name == TUNED else scored.half_b, site, name)
+        means = {name: lens_mean(scored if name == TUNED else scored.half_b, site, name)
                  for name in LENS}  # fmt: skip
         for energy, by_unit in (means | {HEADLINE: loss}).items():
             mean = cluster_mean_interval(by_unit[:, None])
@@ -210,7 +215,7 @@ def depth_rows(benches: Mapping[str, Bench], scored: Scored) -> Iterator[Row]:
             }  # fmt: skip
 
 
-def _lens_mean(scored: Scored, site: str, energy: str) -> Tensor:
+def lens_mean(scored: Scored, site: str, energy: str) -> Tensor:
     """Mean energy of each document."""
     samples = scored.all(f"{site}/{CODE_OF[energy]}/features/samples")
     return scored.all(f"{site}/mean/{energy}") / samples

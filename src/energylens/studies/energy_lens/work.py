@@ -17,6 +17,7 @@ from energylens.studies.energy_lens.behaviour import behave
 from energylens.studies.energy_lens.behaviour_tables import behaviour_tables
 from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.budget import settled
+from energylens.studies.energy_lens.class_tables import class_tables
 from energylens.studies.energy_lens.contest import enter_site
 from energylens.studies.energy_lens.dictionaries import TRAINED, losses_by_window, train_sites
 from energylens.studies.energy_lens.finding import summarise
@@ -60,6 +61,7 @@ def run(
     tables = measurement_tables(trained, control, inference, store, options)
     words = words_of(material, trained)
     tables |= featured_tables(material, trained, inference, words, store, options)
+    tables |= class_tables(material, trained, store, tables["featured"], options.seed)
     documents = dict.fromkeys(trained.benches, trained.documents_of_half_b)
     tokenizer = material.subject.loaded.tokenizer
     assert tokenizer is not None
