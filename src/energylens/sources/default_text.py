@@ -38,21 +38,21 @@ def default_documents() -> tuple[list[Document], str]:
     Raises:
         BadInput: If none of the sources is there.
     """
-    version = platform.python_version()
+    python = f"Python {platform.python_version()}"
     parts = {
-        package_label(SPEECHES_PACKAGE): presidential_messages(),
-        f"Python {version} documentation": python_documentation(),
-        f"Python {version} library": python_library(),
-        "tables of " + " and ".join(map(package_label, NUMBERS_PACKAGES)): number_tables(),
-        f"patterns of {package_label(PATTERNS_PACKAGE)}": lexer_patterns(),
-        f"plays of {package_label(PLAYS_PACKAGE)}": plays(),
+        ("speeches", package_label(SPEECHES_PACKAGE)): presidential_messages(),
+        ("documentation", python): python_documentation(),
+        ("code", python): python_library(),
+        ("numbers", ", ".join(map(package_label, NUMBERS_PACKAGES))): number_tables(),
+        ("patterns", package_label(PATTERNS_PACKAGE)): lexer_patterns(),
+        ("dialogue", package_label(PLAYS_PACKAGE)): plays(),
     }
     documents = [document for found in parts.values() for document in found]
     if not documents:
         raise BadInput("no default text is on this machine: give --text FILE or FOLDER")
-    name = "default text (" + ", ".join(label for label, found in parts.items() if found) + ")"
-    missing = [label for label, found in parts.items() if not found]
-    return documents, name + (f" without {', '.join(missing)}" if missing else "")
+    name = "default text: " + ", ".join(label for (label, _), found in parts.items() if found)
+    missing = [f"{label} ({source})" for (label, source), found in parts.items() if not found]
+    return documents, name + (f"; without {', '.join(missing)}" if missing else "")
 
 
 def presidential_messages() -> list[Document]:
