@@ -50,5 +50,5 @@ def test_bad_input_is_refused_as_by_the_run(capsys):
 
 def test_a_study_without_a_plan_says_so():
     study = Study(name="toy", question="?", example="", entry="a:b", options=object)
-    with pytest.raises(BadInput, match="toy cannot tell beforehand"):
+    with pytest.raises(BadInput, match="toy cannot say beforehand"):
         study.planner()
