@@ -73,6 +73,79 @@ class Store(Protocol):
         """Stop before long work that could not keep what it finds."""
         ...
 
+    def forget(self, prefix: str) -> None:
+        """Remove the parts whose names begin with `prefix`, and their files."""
+        ...
+
+
+class Nested:
+    """The store of a run inside a run: the same store, every name behind the name of the child.
+
+    All of it is scratch of the run around it, which takes over what it wants to keep and then
+    calls `clear`; so however many children a run has, the disk holds the parts of one.
+
+    Args:
+        store: The store of the run around it.
+        name: Of the child; a plain word without a dot, so that no two children share a prefix.
+
+    Raises:
+        ValueError: If the name has a dot or is empty.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        if not name or "." in name:
+            raise ValueError(f"{name!r} cannot name a child: use a word without a dot")
+        self._store, self._name = store, name
+
+    def done(self, part: str) -> bool:
+        return self._store.done(self._of(part))
+
+    def save(
+        self,
+        part: str,
+        *,
+        tensors: Mapping[str, Mapping[str, "Tensor"]] | None = None,
+        tables: Mapping[str, "pa.Table"] | None = None,
+        records: Mapping[str, Any] | None = None,
+        files: "Mapping[str, Callable[[Path], object]] | None" = None,
+        scratch: bool = False,
+    ) -> None:
+        self._store.save(
+            self._of(part), scratch=True,
+            tensors={self._of(name): value for name, value in (tensors or {}).items()},
+            tables={self._of(name): value for name, value in (tables or {}).items()},
+            records={self._of(name): value for name, value in (records or {}).items()},
+            files={f"{self._name}/{path}": write for path, write in (files or {}).items()},
+        )  # fmt: skip
+
+    def tensors(self, name: str) -> dict[str, "Tensor"]:
+        return self._store.tensors(self._of(name))
+
+    def tensor(self, name: str, key: str) -> "Tensor":
+        return self._store.tensor(self._of(name), key)
+
+    def table(self, name: str) -> "pa.Table":
+        return self._store.table(self._of(name))
+
+    def record(self, name: str) -> Any:
+        return self._store.record(self._of(name))
+
+    def folder(self, name: str) -> "Path":
+        return self._store.folder(f"{self._name}/{name}")
+
+    def require_room(self, num_bytes: int) -> None:
+        self._store.require_room(num_bytes)
+
+    def forget(self, prefix: str) -> None:
+        self._store.forget(self._of(prefix))
+
+    def clear(self) -> None:
+        """Remove all that the child has saved."""
+        self.forget("")
+
+    def _of(self, name: str) -> str:
+        return f"{self._name}.{name}"
+
 
 @runtime_checkable
 class Progress(Protocol):

@@ -87,6 +87,15 @@ JANSSEN = (
     "Janssen, A. Studentized permutation tests for non-i.i.d. hypotheses and the generalized "
     "Behrens–Fisher problem. Statistics & Probability Letters 36(1), 1997."
 )
+LAN = (
+    "Lan, M. et al. Sparse autoencoders reveal universal feature spaces across large language "
+    "models. 2024. arXiv:2410.06981."
+)
+BRICKEN = (
+    "Bricken, T. et al. Towards monosemanticity: decomposing language models with dictionary "
+    "learning. Transformer Circuits, 2023."
+)
+TUKEY = "Tukey, J. W. Bias and confidence in not quite large samples. 1958."
 
 METHODS: tuple[Method, ...] = (
     Method(
@@ -297,6 +306,58 @@ METHODS: tuple[Method, ...] = (
             "weight model has a loss and gradients of its own, so what it gives is reported.",
         ),
         sources=(ADEBAYO, HEAP),
+    ),
+    Method(
+        anchor="method-models",
+        title="Models and controls",
+        table="models",
+        text=(
+            "Each model, and the same architecture with random weights, goes through the whole of "
+            "energy-lens with dictionaries of one width, at sites of like relative depth, on the "
+            "same corpus. A feature is beyond chance as in energy-lens: it beats flipped signs and "
+            "other features' decoder rows, family-wise.",
+            "|EFAS| is the size of a correlation, which noise makes larger than 0: beside it "
+            "stands the same quantile with the sign of each document's share flipped at random. "
+            "Intervals leave out one document at a time.",
+        ),
+        sources=(HEAP, TUKEY),
+        page="docs/studies.md",
+    ),
+    Method(
+        anchor="method-matching",
+        title="Matching features",
+        table="models_matching",
+        formula=("partner(f) = argmax_g corr(a_f, a_g)",),
+        text=(
+            "All models read the same passages, from documents that no dictionary was trained on. "
+            "Tokenisers cut text differently, so a feature's activation is averaged over segments "
+            "of a fixed number of characters; a token belongs to the segment it begins in. A "
+            "feature's partner in the other model is the one whose averages correlate most with "
+            "its own on half of the documents; the correlation that is told is that on the other "
+            "half.",
+            "Two nulls repeat choice and judgement. Documents dealt out anew: the other model's "
+            "documents in random order. Segments turned: what a document is about stays, the place "
+            "in it does not. Beside both, the same pair of models with random weights: what the "
+            "tokens alone make alike. EFAS of partners are compared by rank correlation and sign, "
+            "with the same nulls.",
+        ),
+        sources=(LAN, BRICKEN, HEAP),
+        page="docs/studies.md",
+    ),
+    Method(
+        anchor="method-ablation",
+        title="Changes and seeds",
+        table="ablation_changes",
+        formula=("t = (x − mean(base)) / (s √(1 + 1/n))",),
+        text=(
+            "The base point is run with n seeds; each choice is then changed alone, with the first "
+            "seed. Were the change without effect, the run would be one more repeat, and t would "
+            "follow Student's law with n − 1 degrees of freedom; s is the standard deviation over "
+            "the seeds. Energies and sites are read in the same runs, and compared in pairs, seed "
+            "by seed. q is by Benjamini and Hochberg over all changes and outcomes.",
+        ),
+        sources=(BENJAMINI,),
+        page="docs/studies.md",
     ),
 )  # fmt: skip
 

@@ -154,7 +154,8 @@ def _cell(value: Any, signed: bool) -> str:
 def strip(records: Records) -> list[tuple[str, str]]:
     """Where the numbers come from, in one line; what a record does not say is left out."""
     run, inputs = records.run, records.run.get("inputs", {})
-    model, text = inputs.get("model", {}), inputs.get("text", {})
+    models = [entry for name, entry in inputs.items() if name.split(" ")[0] == "model"]
+    text = inputs.get("text", {})
     hardware, tokens = run.get("hardware", {}), _tokens(records)
     seeds = ", ".join(str(seed) for seed in run.get("seeds", []))
     machine = " ".join(
@@ -162,7 +163,7 @@ def strip(records: Records) -> list[tuple[str, str]]:
     )
     words = [
         ("data", records.summary.get("grade", "")),
-        ("model", _named(model)),
+        ("model" if len(models) == 1 else "models", ", ".join(map(_named, models))),
         ("text", _named(text)),
         ("documents", _documents(text)),
         ("training tokens", tokens),

@@ -17,6 +17,8 @@ from energylens.sources.hub import fetch
 from energylens.sources.tokenizer import Tokenizer, character_pair_tokenizer
 
 SHORT_NAMES = ("default", "smollm2", "tiny")
+# `random:tiny` is the packaged tiny model with weights drawn anew, always the same ones.
+RANDOM = "random:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,8 @@ def load_model(
 
     Args:
         name: `smollm2` (also `default`) or `tiny`, which packages carry; a folder with safetensors;
-            one .gguf file; a hub id; or your own module, which is put in eval mode where it is.
+            one .gguf file; a hub id; any of these after `random:`, for the same architecture with
+            weights drawn at random; or your own module, which is put in eval mode where it is.
         revision: Branch, tag or commit of a hub id.
         device: Where the parameters go.
         dtype: Type of the parameters; an own module keeps the one it has.
@@ -93,6 +96,10 @@ def load_model(
         BadInput: If there is no such model, or it lacks a part, or the hub is out of reach.
         ArtifactRefused: If its files are pickles, damaged, or do not fit together.
     """
+    if isinstance(name, str) and name.startswith(RANDOM):
+        shape = load_model(name.removeprefix(RANDOM), revision=revision, device=device,
+                           dtype=dtype, offline=offline)  # fmt: skip
+        return random_weights_like(shape, torch.Generator().manual_seed(0))
     if isinstance(name, nn.Module):
         found = _own(name)
     else:

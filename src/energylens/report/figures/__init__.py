@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from energylens.report.figure import Figure
 from energylens.report.figures import (
+    ablation,
     basins,
     behaviour,
     calibration,
@@ -12,6 +13,7 @@ from energylens.report.figures import (
     depth,
     dictionaries,
     layers,
+    models,
     text_classes,
     variants,
     volcano,
@@ -30,6 +32,12 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     text_classes.figure,
     controls.figure,
     dictionaries.figure,
+    models.shares,
+    models.sizes,
+    models.matching,
+    ablation.finding,
+    ablation.quality,
+    ablation.within,
 )
 
 

@@ -138,6 +138,17 @@ class Folder:
         """Stop before long work if the disk cannot hold what it will write."""
         require_room(self.path, num_bytes)
 
+    def forget(self, prefix: str) -> None:
+        """Remove the parts whose names begin with `prefix`: the mark first, then the files, so
+        that a part is never taken for finished without them."""
+        for part, mark in list(self._parts.items()):
+            if part.startswith(prefix):
+                for root in ("", "scratch/"):
+                    (self.path / _file(root, "parts", part)).unlink(missing_ok=True)
+                del self._parts[part]
+                for file in mark["files"]:
+                    (self.path / file).unlink(missing_ok=True)
+
     def finish(self) -> None:
         """Remove the scratch of a run that is done."""
         shutil.rmtree(self.path / "scratch", ignore_errors=True)
