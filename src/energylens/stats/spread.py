@@ -17,21 +17,30 @@ class Change:
 
     Attributes:
         interval: Of the change; nan where it, or the repeats, are undefined or never differ.
+        error: Standard deviation of the change if there is no effect.
         p: Two-sided.
     """
 
     interval: Interval
+    error: Float64[Tensor, "*shape"]
     p: Float64[Tensor, "*shape"]
 
 
 def change_from_repeats(
-    value: Float[Tensor, "..."], repeats: Float[Tensor, "repeat ..."], *, level: float = 0.95
+    value: Float[Tensor, "..."],
+    repeats: Float[Tensor, "repeat ..."],
+    *,
+    least: float = 0.0,
+    level: float = 0.95,
 ) -> Change:
     """One run against several of another kind, which differ in their seeds alone.
 
     The change is `value` minus the repeats' mean. If nothing but the seed differs, the run is one
     more repeat, and its distance from the mean of n, in units of s √(1 + 1/n), follows Student's t
     with n − 1 degrees of freedom: the prediction interval, exact for normal repeats.
+
+    A few repeats of a small count are often equal by luck, and any other count would then seem a
+    change: `least` is the standard deviation that counting alone gives, below which s is not taken.
 
     Example:
         >>> repeats = torch.tensor([1.0, 2.0, 3.0])
@@ -45,7 +54,7 @@ def change_from_repeats(
     """
     repeats = repeats.double()
     n = _several(repeats)
-    error = repeats.std(0) * math.sqrt(1 + 1 / n)
+    error = repeats.std(0).clamp(min=least) * math.sqrt(1 + 1 / n)
     return _student(value.double() - repeats.mean(0), error, n - 1, level)
 
 
@@ -53,9 +62,12 @@ def change_in_pairs(
     values: Float[Tensor, "repeat ..."],
     references: Float[Tensor, "repeat ..."],
     *,
+    least: float = 0.0,
     level: float = 0.95,
 ) -> Change:
     """Two readings of every repeat: mean of their differences, Student's t over the repeats.
+
+    `least` is the smallest standard deviation of one difference, as in `change_from_repeats`.
 
     Raises:
         InsufficientData: If there are fewer than two repeats.
@@ -63,7 +75,9 @@ def change_in_pairs(
     """
     difference = values.double() - references.double()
     n = _several(difference)
-    return _student(difference.mean(0), difference.std(0) / math.sqrt(n), n - 1, level)
+    return _student(
+        difference.mean(0), difference.std(0).clamp(min=least) / math.sqrt(n), n - 1, level
+    )
 
 
 def _student(change: Tensor, error: Tensor, dof: int, level: float) -> Change:
@@ -74,6 +88,7 @@ def _student(change: Tensor, error: Tensor, dof: int, level: float) -> Change:
     p = 2 * stdtr(dof, -(change / error).abs().numpy(force=True))
     return Change(
         interval=Interval(estimate=change, low=change - half, high=change + half, level=level),
+        error=error,
         p=torch.as_tensor(p, dtype=torch.float64, device=change.device),
     )
 

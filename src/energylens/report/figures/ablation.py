@@ -19,8 +19,10 @@ WITHIN = ("energy", "site")
 NUMBERS: tuple[tuple[str, str, bool], ...] = (
     ("value", "value", False), ("reference", "reference", False),
     ("reference_sd", "sd over seeds", False), ("change", "change", True),
-    ("low", "95 % from", True), ("high", "to", True), ("documents_low", "by documents from", True),
-    ("documents_high", "to", True), ("p", "p", False), ("q", "q", False), ("n_seeds", "seeds", False),
+    ("low", "95 % from", True), ("high", "to", True), ("spread", "sd without effect", False),
+    ("documents_low", "by documents from", True),
+    ("documents_high", "to", True), ("p", "p", False), ("q", "q", False),
+    ("n_seeds", "seeds", False),
 )  # fmt: skip
 WORDS = (("factor", "choice"), ("level", "set to"), ("label", "outcome"), ("unit", "unit"))
 
@@ -55,7 +57,7 @@ def _options(
     return Figure(
         name=name, question=question, short=short, answer=_answer(table),
         notes=[
-            "grey: 95 % of what another seed alone would change",
+            "null (grey): 95 % of what another seed alone would change",
             "bars: the change with the same spread around it; filled: beyond it (p < .05)",
             f"n = {several(int(table.number('n_seeds')[0]), 'seed')} at the base point, one run a"
             " change",
@@ -75,20 +77,23 @@ def within(records: Records) -> Figure | None:
     table = _rows(records, within=True)
     if table is None or not table.rows:
         return None
-    levels = _levels(table)
+    parts = [some for some in (table.equal("factor", name) for name in WITHIN) if some.rows]
     return Figure(
         name="ablation_within", question="Does it depend on the energy and on the site?",
         short="Energy, site", answer=_within_answer(table),
         notes=[
             "change against the downstream energy, or against all sites together, seed by seed",
-            "bars: 95 % over seeds; null (grey line): no change",
+            "bars: 95 % over seeds; null (grey): 95 % of what seeds and counting alone give",
             f"n = {several(int(table.number('n_seeds')[0]), 'seed')}",
         ],
         method=("method-ablation", "changes and seeds"),
-        panels=[Panel(draw=partial(_draw, table=table, outcome="beyond_share", levels=levels),
-                      height=110 + 30 * len(levels),
-                      label="Change of the share beyond chance by energy and site.")],
-        columns=_columns(table), tells=("factor", "level", "change", "p"),
+        panels=[
+            Panel(draw=partial(_draw, table=some, outcome="beyond_share", levels=_levels(some)),
+                  height=110 + 30 * max(len(_levels(some)) for some in parts),
+                  label=f"Change of the share beyond chance by {some.text('factor')[0]}.")
+            for some in parts
+        ],
+        columns=_columns(table), tells=("factor", "level", "change", "p"), wide=True,
     )  # fmt: skip
 
 
@@ -133,11 +138,12 @@ def _draw(axes: Axes, *, table: Table, outcome: str, levels: Sequence[str]) -> M
     axes.set_yticks(range(len(levels)), levels)
     y = np.array([levels.index(_level(table, i)) for i in rows], dtype=float)
     change, low, high = (table.number(name)[rows] for name in ("change", "low", "high"))
-    paired = np.array([table.text("factor")[i] in WITHIN for i in rows])
-    half = np.where(paired, np.nan, (high - low) / 2)
+    half = (high - low) / 2
     known = np.isfinite(half)
-    axes.barh(y[known], 2 * half[known], left=-half[known], height=0.8, color=LIGHT["null"],
-              linewidth=0, zorder=1)  # fmt: skip
+    axes.barh(
+        y[known], 2 * half[known], left=-half[known], height=0.8, color=LIGHT["null"], linewidth=0,
+        zorder=1,
+    )  # fmt: skip
     zero(axes, across=True)
     axes.hlines(y, low, high, color=LIGHT["accent"], linewidth=1.3, zorder=3)
     sure = table.number("p")[rows] < 0.05
@@ -152,8 +158,9 @@ def _answer(table: Table) -> str:
     if not tested:
         return "Every run of the base point came out alike: no change can be judged."
     text = (
-        f"{number(len(sure))} of {several(tested, 'change')} {'exceeds' if len(sure) == 1 else 'exceed'}"
-        f" the spread between seeds; chance gives {number(0.05 * tested, digits=2)}."
+        f"{number(len(sure))} of {several(tested, 'change')}"
+        f" {'exceeds' if len(sure) == 1 else 'exceed'} the spread between seeds; chance gives"
+        f" {number(0.05 * tested, digits=2)}."
     )
     if not len(sure):
         return text

@@ -149,7 +149,8 @@ def _draw_shares(axes: Axes, *, table: Table) -> Marks:
             axes.plot(share, line, "|", ms=16, color=LIGHT["dot"], zorder=2)
         x.append(share)
         y.append(float(line))
-    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    widest = float(np.nanmax([axes.get_xlim()[1], 1e-9]))
+    axes.set_xlim(-0.02 * widest, widest)  # a point at 0 is seen whole
     return Marks(x=x, y=y, rows=list(range(table.rows)))
 
 
@@ -161,14 +162,14 @@ def _shares_answer(table: Table) -> str:
         null = next((i for i in rows if table.text("weights")[i] == RANDOM), None)
         text = f"{name} {percent(_share(table, real))}"
         told.append(text + (f" ({percent(_share(table, null))})" if null is not None else ""))
-    return f"Share of scored features beyond chance, with random weights in brackets: {', '.join(told)}."
+    return f"Scored features beyond chance (in brackets with random weights): {', '.join(told)}."
 
 
 def _draw_depth(axes: Axes, *, table: Table, column: str) -> Marks:
     by_size = column == "parameters"
-    across = "parameters (millions)" if by_size else "relative depth (share of blocks)"
+    across = "parameters (log scale)" if by_size else "relative depth (share of blocks)"
     frame(axes, across=across, up="median |EFAS| (correlation) · grey: signs flipped")
-    x = table.number(column) / (1e6 if by_size else 1)
+    x = np.log10(table.number(column)) if by_size else table.number(column)
     y, low, high = (table.number(f"efas_50{end}") for end in ("", "_low", "_high"))
     null, sd = table.number("efas_50_null_mean"), table.number("efas_50_null_sd")
     axes.vlines(x, null - 1.96 * sd, null + 1.96 * sd, color=LIGHT["null"], linewidth=9, zorder=1)
@@ -181,12 +182,23 @@ def _draw_depth(axes: Axes, *, table: Table, column: str) -> Marks:
                   color=LIGHT["accent"], mec=LIGHT["paper"], mew=0.6, zorder=4)  # fmt: skip
         curves.append(Curve(text=name, x=x[mine], y=y[mine], color=LIGHT["accent"]))
     if by_size:
-        axes.set_xscale("log")
-        axes.set_xticks(sorted({float(f"{v:.2g}") for v in x}), minor=False)
-        axes.minorticks_off()
+        sizes = sorted(set(table.number(column)))
+        axes.set_xticks(np.log10(sizes), [_short(size) for size in sizes])
+        axes.margins(x=0.2)
     axes.set_ylim(bottom=0)
     name_curves(axes, curves)
     return Marks(x=x, y=y, rows=_rows_of(table))
+
+
+def _short(size: float) -> str:
+    """A count of parameters as people say it.
+
+    Example:
+        >>> _short(134_515_008.0), _short(28_000.0)
+        ('135 M', '28 k')
+    """
+    unit, scale = next(((u, s) for u, s in (("B", 1e9), ("M", 1e6)) if size >= s), ("k", 1e3))
+    return f"{number(size / scale, digits=3)} {unit}"
 
 
 def _rows_of(table: Table) -> list[int]:

@@ -19,6 +19,7 @@ LEVEL = 0.05
 BASE = "base"
 ENERGY, SITE = "energy", "site"
 HEADLINE = "downstream"
+COUNTS, SHARES = ("beyond", "covarying"), ("beyond_share", "rate_at_05")
 
 
 def change_rows(runs: Sequence[Row], outcomes: Sequence[Outcome]) -> list[Row]:
@@ -43,7 +44,9 @@ def _options(runs: Sequence[Row]) -> Iterator[Row]:
         base = [row for row in mine if row["factor"] == BASE]
         repeats = _tensor([row["value"] for row in base])
         for row in (row for row in mine if row["factor"] != BASE):
-            change = change_from_repeats(_tensor(row["value"]), repeats)
+            change = change_from_repeats(
+                _tensor(row["value"]), repeats, least=_counting(outcome, [row, *base])
+            )
             # The base run with the same seed read the same documents.
             twin = next(b for b in base if b["seed"] == row["seed"])
             by_documents = difference(outcome, _estimate(twin), _estimate(row))
@@ -53,9 +56,23 @@ def _options(runs: Sequence[Row]) -> Iterator[Row]:
             )  # fmt: skip
 
 
+def _counting(outcome: str, rows: Sequence[Row]) -> float:
+    """Standard deviation of a count or share that counting alone gives, were all runs alike."""
+    mean = math.fsum(row["value"] for row in rows) / len(rows)
+    if outcome in COUNTS:
+        return math.sqrt(mean)
+    if outcome in SHARES:
+        return _counting_share(mean, math.fsum(row["n"] for row in rows) / len(rows))
+    return 0.0
+
+
+def _counting_share(share: float, n: float) -> float:
+    return math.sqrt(share * (1 - share) / n) if n and math.isfinite(share) else 0.0
+
+
 def _energies(repeats: Sequence[Outcome]) -> Iterator[Row]:
     """Another energy than the headline one, read in the same runs."""
-    found = {energy: [share_beyond(run, energy=energy).value for run in repeats]
+    found = {energy: [share_beyond(run, energy=energy) for run in repeats]
              for energy in _distinct(repeats, "energy")}  # fmt: skip
     yield from _in_pairs(ENERGY, found, found[HEADLINE], skip=HEADLINE)
 
@@ -64,24 +81,27 @@ def _sites(repeats: Sequence[Outcome]) -> Iterator[Row]:
     """One site against all of them together, read in the same runs."""
     sites = _distinct(repeats, "site")
     if len(sites) > 1:
-        found = {site: [share_beyond(run, site=site).value for run in repeats] for site in sites}
-        together = [share_beyond(run).value for run in repeats]
-        yield from _in_pairs(SITE, found, together)
+        found = {site: [share_beyond(run, site=site) for run in repeats] for site in sites}
+        yield from _in_pairs(SITE, found, [share_beyond(run) for run in repeats])
 
 
 def _in_pairs(
     factor: str,
-    found: Mapping[str, Sequence[float | int]],
-    reference: Sequence[float | int],
+    found: Mapping[str, Sequence[Estimate]],
+    reference: Sequence[Estimate],
     *,
     skip: str = "",
 ) -> Iterator[Row]:
-    against = _tensor(reference)
-    for level, values in found.items():
-        if level != skip:
-            change = change_in_pairs(_tensor(values), against)
-            mean = float(_tensor(values).mean())
-            yield _row(factor, level, "beyond_share", mean, against, change)
+    against = _tensor([one.value for one in reference])
+    for level, estimates in found.items():
+        if level == skip:
+            continue
+        values = _tensor([one.value for one in estimates])
+        share = float(torch.cat([values, against]).mean())
+        least = math.hypot(*(_counting_share(share, sum(one.n for one in side) / len(side))
+                             for side in (estimates, reference)))  # fmt: skip
+        change = change_in_pairs(values, against, least=least)
+        yield _row(factor, level, "beyond_share", float(values.mean()), against, change)
 
 
 def _row(
@@ -99,8 +119,8 @@ def _row(
         "factor": factor, "level": level, "outcome": outcome, "label": label, "unit": unit,
         "value": value, "reference": float(repeats.mean()), "reference_sd": float(repeats.std()),
         "change": float(change.interval.estimate), "low": float(change.interval.low),
-        "high": float(change.interval.high), "documents_low": float(documents[0]),
-        "documents_high": float(documents[1]), "p": float(change.p), "n_seeds": len(repeats),
+        "high": float(change.interval.high), "spread": float(change.error),
+        "documents_low": float(documents[0]), "documents_high": float(documents[1]), "p": float(change.p), "n_seeds": len(repeats),
     }  # fmt: skip
 
 

@@ -41,19 +41,21 @@ def summarise(
 
 
 def _base(runs: Sequence[Row]) -> dict[str, Estimate]:
-    """Each outcome at the base point: mean over the seeds."""
+    """Each outcome at the base point: mean over the seeds, with the wider of two intervals: that of
+    the seeds, and the mean one of a run (a few small counts are often equal by luck)."""
     figures = {}
     for name, (label, unit) in OUTCOMES.items():
         rows = [row for row in runs if row["factor"] == BASE and row["outcome"] == name]
         values = torch.tensor([[row["value"]] for row in rows], dtype=torch.float64)
         mean = cluster_mean_interval(values)
         nulls = [row["null_mean"] for row in rows]
+        within = [math.fsum(row[end] for row in rows) / len(rows) for end in ("low", "high")]
         figures[f"{name}.base"] = Estimate(
-            float(mean.estimate), unit, low=float(mean.low), high=float(mean.high),
-            null_mean=math.fsum(nulls) / len(nulls),
+            float(mean.estimate), unit, low=min(float(mean.low), within[0]),
+            high=max(float(mean.high), within[1]), null_mean=math.fsum(nulls) / len(nulls),
             null_sd=math.fsum(row["null_sd"] for row in rows) / len(rows),
             n=len(rows), n_unit="seeds", label=f"{label[0].upper()}{label[1:]}, base point",
-            note="mean over the seeds; null: that of the runs",
+            note="mean over the seeds; interval: the wider of seeds and a run; null: that of a run",
         )  # fmt: skip
     return figures
 
@@ -62,7 +64,7 @@ def _changes(changes: Sequence[Row]) -> dict[str, Estimate]:
     return {
         figure_name(row): Estimate(
             row["change"], row["unit"], low=row["low"], high=row["high"], null_mean=0.0,
-            null_sd=_spread(row), p=row["p"], q=row["q"], n=row["n_seeds"], n_unit="seeds",
+            null_sd=row["spread"], p=row["p"], q=row["q"], n=row["n_seeds"], n_unit="seeds",
             label=f"{row['label'][0].upper()}{row['label'][1:]}: change with {_named(row)}",
             note="null: the spread between seeds",
         )
@@ -74,12 +76,6 @@ def figure_name(row: Row) -> str:
     """As in `change.fvu.width_128`."""
     level = "".join(c if c.isalnum() else "_" for c in row["level"].lower())
     return f"change.{row['outcome']}.{row['factor']}_{level}"
-
-
-def _spread(row: Row) -> float:
-    """Standard deviation of the change when nothing but the seed differs."""
-    n, paired = row["n_seeds"], row["factor"] in WITHIN
-    return math.nan if paired else row["reference_sd"] * math.sqrt(1 + 1 / n)
 
 
 def _named(row: Row) -> str:
@@ -141,7 +137,7 @@ def _detail(figures: Mapping[str, Estimate], changes: Sequence[Row]) -> str:
     share = " to ".join(percent(max(0.0, x)) for x in (base.low, base.high))
     text = (
         f"At the base point {percent(base.value)} of the scored features are beyond chance"
-        f" (95 % over seeds: {share})."
+        f" (95 %: {share})."
     )
     strongest = _strongest(changes)[:3]
     for row in strongest:

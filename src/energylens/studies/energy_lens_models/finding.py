@@ -156,11 +156,13 @@ def _pairs(matching: Sequence[Row]) -> dict[str, Estimate]:
         pair = f"{slug(key[0])}_{slug(key[1])}"
         contender = "trained" if key[2] == TRAINED else "random_weights"
         for column, (name, unit, label) in _PAIRED.items():
-            ends = ({"low": _mean([row["low"] for row in rows]),
-                     "high": _mean([row["high"] for row in rows])}
-                    if column == "correlation" else {})  # fmt: skip
+            low, high = (
+                _mean([row[end] for row in rows]) if column == "correlation" else math.nan
+                for end in ("low", "high")
+            )
             figures[f"{name}.{contender}.{pair}"] = Estimate(
-                _mean([row[column] for row in rows]), unit, **ends,
+                _mean([row[column] for row in rows]), unit, low=low,
+                high=high,
                 null_mean=_mean([row[f"{column}_dealt_mean"] for row in rows]),
                 null_sd=_mean([row[f"{column}_dealt_sd"] for row in rows]),
                 # The largest over the sites: each must beat its null by itself.
