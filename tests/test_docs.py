@@ -7,11 +7,11 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from tools import family_table, measure_pages
 
 from energylens.studies.study import STUDIES, flag
+from tests.common.run_directory import columns_there, described_tables, of_many_runs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [p for p in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if p.is_file()]
@@ -106,16 +106,9 @@ def test_options_that_are_named_exist(page):
 
 
 def test_the_run_directory_is_described_column_by_column(place):
-    text = (ROOT / "docs/run-directory.md").read_text(encoding="utf-8")
-    described: dict[str, set[str]] = {}
-    for section in re.split(r"^### ", text, flags=re.M)[1:]:
-        if "There only if" in section:  # tests/studies has a run that asks for these
-            continue
-        cells = re.findall(r"^\| (`.*?) \|", section, re.M)
-        described[section.split("`")[1]] = {n for c in cells for n in re.findall(r"`(\w+)`", c)}
-    tables = (place / "runs/tutorial/tables").glob("*.parquet")
-    there = {path.stem: set(pq.read_schema(path).names) for path in tables}
-    assert described == there
+    there = columns_there(place / "runs/tutorial")
+    own = {name: found for name, found in described_tables().items() if not of_many_runs(name)}
+    assert own == there
 
 
 # ---- measures

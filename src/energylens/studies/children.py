@@ -4,7 +4,8 @@ What the run around it needs of a child is taken over when the child is done, an
 parts go: a run of twenty children takes the disk of one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,17 @@ def run_child(
         name=name, summary=Summary.from_json(encode(store.record(part)), part),
         tables={table: store.table(f"{part}.{table}") for table in tables},
     )  # fmt: skip
+
+
+@contextmanager
+def passing(store: Store, name: str) -> Iterator[Nested]:
+    """A child's store of which nothing stays: to look at an input that may yet be refused, so that
+    a run that is refused leaves no trace."""
+    child = Nested(store, name)
+    try:
+        yield child
+    finally:
+        child.clear()
 
 
 def joined(outcomes: Sequence[Outcome], table: str) -> "pa.Table":

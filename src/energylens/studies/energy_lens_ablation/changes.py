@@ -120,7 +120,8 @@ def _row(
         "value": value, "reference": float(repeats.mean()), "reference_sd": float(repeats.std()),
         "change": float(change.interval.estimate), "low": float(change.interval.low),
         "high": float(change.interval.high), "spread": float(change.error),
-        "documents_low": float(documents[0]), "documents_high": float(documents[1]), "p": float(change.p), "n_seeds": len(repeats),
+        "documents_low": float(documents[0]), "documents_high": float(documents[1]),
+        "p": float(change.p), "n_seeds": len(repeats),
     }  # fmt: skip
 
 

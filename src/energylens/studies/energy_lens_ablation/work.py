@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from energylens.core.errors import BadInput
-from energylens.core.ports import Nested, Progress, Store
+from energylens.core.ports import Progress, Store
 from energylens.results.record import Summary
-from energylens.studies.children import Outcome, joined, run_child
+from energylens.studies.children import Outcome, joined, passing, run_child
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.material import Material, gather
 from energylens.studies.energy_lens.tables import table
@@ -44,8 +44,10 @@ def run(
     torch.set_num_threads(options.threads or torch.get_num_threads())
     chosen = list(points(options, options.sites))
     # All inputs are read once and refused before the first long work.
-    material = gather(chosen[0].options, Nested(store, "begin"), say)
-    pin_inputs(store, Nested(store, "begin").record("inputs"))
+    with passing(store, "begin") as begin:
+        material = gather(chosen[0].options, begin, say)
+        inputs = begin.record("inputs")
+    pin_inputs(store, inputs)
     sites = options.sites or _three_sites(material)
     outcomes: list[tuple[Point, Outcome]] = []
     with progress.task("runs of the ablation", len(chosen), "run") as advance:

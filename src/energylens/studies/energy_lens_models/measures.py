@@ -22,9 +22,8 @@ from energylens.stats.permutation import permutation_test
 from energylens.studies.energy_lens.dictionaries import TRAINED
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.passes import Kept
-from energylens.studies.energy_lens.scoring import Scored, pieces_of
+from energylens.studies.energy_lens.scoring import DOCUMENTS_PER_PIECE, Scored, pieces_of
 from energylens.studies.energy_lens.tally import HEADLINE
-from energylens.studies.energy_lens.work import DOCUMENTS_PER_PIECE
 from energylens.studies.energy_lens_models.subjects import Facts
 
 Row = dict[str, Any]

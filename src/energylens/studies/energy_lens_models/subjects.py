@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from energylens.core.errors import BadInput
-from energylens.core.ports import Nested, Store
+from energylens.core.ports import Store
 from energylens.sources.hub import fetch
 from energylens.sources.model import RANDOM
 from energylens.sources.tokenizer import Tokenizer
+from energylens.studies.children import passing
 from energylens.studies.energy_lens import EnergyLens
 from energylens.studies.energy_lens.material import Material, gather
 from energylens.studies.energy_lens_models import DEFAULT_MODELS, EnergyLensModels
@@ -111,8 +112,9 @@ def _read(
         threads=options.threads, device=options.device, seed=options.seed,
     )  # fmt: skip
     run = _slug(model, {facts.run for facts in before})
-    begin = Nested(store, f"begin-{run}")
-    material = gather(child, begin, say)
+    with passing(store, f"begin-{run}") as begin:
+        material = gather(child, begin, say)
+        inputs = begin.record("inputs")
     loaded = material.subject.loaded
     assert loaded.tokenizer is not None
     return Facts(
@@ -120,7 +122,7 @@ def _read(
         options=replace(child, sites=_sites(material, options.depths)),
         parameters=sum(p.numel() for p in loaded.module.parameters()),
         n_layers=material.subject.n_layers, d_model=loaded.d_model, tokenizer=loaded.tokenizer,
-        inputs=begin.record("inputs"), read=frozenset(material.train.document_names),
+        inputs=inputs, read=frozenset(material.train.document_names),
     )  # fmt: skip
 
 

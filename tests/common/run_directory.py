@@ -1,0 +1,32 @@
+"""What docs/run-directory.md says of tables, and what a run has."""
+
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+PAGE = Path(__file__).parents[2] / "docs/run-directory.md"
+_BY_RUN = "_by_run"
+
+
+def described_tables() -> dict[str, set[str]]:
+    """Columns by table; a joined table has those of the table it joins."""
+    described: dict[str, set[str]] = {}
+    for section in re.split(r"^### ", PAGE.read_text(encoding="utf-8"), flags=re.M)[1:]:
+        cells = re.findall(r"^\| (`.*?) \|", section, re.M)
+        described[section.split("`")[1]] = {n for c in cells for n in re.findall(r"`(\w+)`", c)}
+    for name, found in described.items():
+        if name.endswith(_BY_RUN):
+            found |= described[name.removesuffix(_BY_RUN)]
+    return described
+
+
+def of_many_runs(name: str) -> bool:
+    """Whether a table is one of the studies that run energy-lens several times."""
+    return name.endswith(_BY_RUN) or name.split("_")[0] in ("ablation", "models")
+
+
+def columns_there(run: Path) -> dict[str, set[str]]:
+    return {
+        path.stem: set(pq.read_schema(path).names) for path in (run / "tables").glob("*.parquet")
+    }
