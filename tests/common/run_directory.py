@@ -26,6 +26,11 @@ def of_many_runs(name: str) -> bool:
     return name.endswith(_BY_RUN) or name.split("_")[0] in ("ablation", "models")
 
 
+def on_request(name: str) -> bool:
+    """Whether a table is there only if an option asks for it."""
+    return name.startswith("variant")
+
+
 def columns_there(run: Path) -> dict[str, set[str]]:
     return {
         path.stem: set(pq.read_schema(path).names) for path in (run / "tables").glob("*.parquet")
