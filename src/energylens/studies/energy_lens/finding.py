@@ -16,7 +16,7 @@ from energylens.studies.energy_lens.basin_tables import attractor_figures
 from energylens.studies.energy_lens.behaviour_tables import behaviour_figures
 from energylens.studies.energy_lens.class_tables import class_limits
 from energylens.studies.energy_lens.contest_tables import contest_figures, contest_limits
-from energylens.studies.energy_lens.lens import LENS
+from energylens.studies.energy_lens.lens import LENS, TUNED
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.statistics import LEVEL, RANDOM_WEIGHTS, Inference, SiteScores
 from energylens.studies.energy_lens.tables import EXPECTED, allowed
@@ -251,12 +251,15 @@ def _controls(inference: Inference) -> dict[str, Control]:
 
 
 def _finding(figures: dict[str, Estimate]) -> str:
-    real = figures["features_beyond_chance.downstream"]
+    real, tuned = (figures[f"features_beyond_chance.{name}"] for name in (HEADLINE, TUNED))
     best = figures["efas_max.downstream"]
     random = figures.get("features_beyond_chance.random_weights")
     verb = "follow" if real.value > 1 else "follows"
-    text = f"{f'{real.value:,}' if real.value else 'None'} of {_of(real)} features {verb}"
-    text += " the energy beyond chance"
+    text = (
+        f"{f'{real.value:,}' if real.value else 'None'} of {_of(real)} features {verb} the energy"
+        f" beyond chance, {f'{tuned.value:,}' if tuned.value else 'none'} of {_of(tuned)} through a"
+        " tuned lens"
+    )
     if random is not None:
         text += f"; in a random-weight model, {random.value:,} of {_of(random)}"
     if real.value:
@@ -279,9 +282,6 @@ def _detail(figures: dict[str, Estimate]) -> str:
         f" are permuted; {percent(rate.value)} have p < .05 one by one, permuted"
         f" {percent(rate.null_mean)}. "
     )
-    tuned = figures["features_beyond_chance.tuned"]
-    found = f"{tuned.value:,}" if tuned.value else "none"
-    text += f"Read through the tuned lens, {found} of {_of(tuned)} follow the energy. "
     r, rank, slope = (
         figures[f"calibration_{name}"] for name in ("correlation", "rank_correlation", "slope")
     )
@@ -305,7 +305,7 @@ def _limits(
         " beyond the window is not seen.",
         "The raw lens energies (surprisal, free energy, entropy) are badly calibrated before the"
         f" last layers. They are scored on one place in {LENS_STRIDE} of half of the documents, the"
-        f" tuned one on one in {LENS_STRIDE} of all: the finding rests on the downstream energy.",
+        f" tuned one on one in {LENS_STRIDE} of all: the finding rests on downstream and tuned.",
     ]
     if "Q4" in material.subject.loaded.source or "smollm2" in material.subject.loaded.source:
         limits.append(
