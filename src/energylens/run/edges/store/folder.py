@@ -148,6 +148,8 @@ class Folder:
                 del self._parts[part]
                 for file in mark["files"]:
                     (self.path / file).unlink(missing_ok=True)
+        if not any((self.path / "scratch" / "parts").glob("*.json")):
+            shutil.rmtree(self.path / "scratch", ignore_errors=True)
 
     def finish(self) -> None:
         """Remove the scratch of a run that is done."""
