@@ -35,6 +35,7 @@ def test_one_thing_is_changed_at_a_time():
     [
         ({"width": 8, "k": 9}, "--k 9 active features of --width 8 .*: k must be less"),
         ({"width": 16, "k": 12}, "--width-times 0.5 asks for 12 active features of 8"),
+        ({"width_times": (0.5, -1.0)}, "option --width-times is -1.0: it must be 0.01 to 100"),
         ({"sites": ("blocks.9.resid_post",)}, "layers 0 to 3"),
         ({"k_times": (1.0,)}, "--k-times 1 of a k of 8 is 8, which is run already"),
         ({"width_times": (2.0, 2.0)}, "run already: give factors that change it, each once"),

@@ -39,13 +39,13 @@ class EnergyLensAblation:
     train_tokens: Annotated[int, Range(1_024, 10**9)] = 20_480
     """Tokens to train the dictionaries on at the base point."""
 
-    width_times: tuple[Annotated[float, Range(0.01, 100)], ...] = (0.5, 2.0)
+    width_times: Annotated[tuple[float, ...], Range(0.01, 100)] = (0.5, 2.0)
     """Widths to try, in parts of the base point's."""
 
-    k_times: tuple[Annotated[float, Range(0.01, 100)], ...] = (0.5, 2.0)
+    k_times: Annotated[tuple[float, ...], Range(0.01, 100)] = (0.5, 2.0)
     """Counts of active features to try, in parts of the base point's."""
 
-    train_tokens_times: tuple[Annotated[float, Range(0.01, 100)], ...] = (0.5,)
+    train_tokens_times: Annotated[tuple[float, ...], Range(0.01, 100)] = (0.5,)
     """Amounts of training text to try, in parts of the base point's."""
 
     context: Annotated[int, Range(8, 8192)] = 64
