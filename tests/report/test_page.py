@@ -48,8 +48,8 @@ def test_every_section_stands_in_order(html):
     found = re.findall(r'<(?:section|figure)[^>]* id="(\w+)"', html)
     assert found == [
         "volcano", "layers", "calibration", "contest", "behaviour", "depth", "basins",
-        "text_classes", "controls", "dictionaries", "features", "checks", "limits", "method",
-        "reproduce",
+        "text_classes", "controls", "dictionaries", "cases", "features", "checks", "limits",
+        "method", "reproduce",
     ]  # fmt: skip
 
 

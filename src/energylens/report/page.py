@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from energylens.report.cards import cards
+from energylens.report.cases import cases
 from energylens.report.explorer import Packed, explorer, pack, table_data
 from energylens.report.feature_table import by_strength, columns
 from energylens.report.figure import Column, Drawing, Figure, draw, write_whole
@@ -87,7 +88,7 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
         style_hash=_hash(style), script_hash=_hash(script),
         run={**UNSAID, **records.run}, summary=records.summary, grade=_grade(records.summary),
         strip=strip(records), cards=cards(records.summary), shown=shown,
-        explorer=explorer(records), static=static_features(records),
+        explorer=explorer(records), cases=cases(records), static=static_features(records),
         tables=list(records.tables.values()), indexed=indexed,
         methods=method, references=references(method), number=number,
         several=several,

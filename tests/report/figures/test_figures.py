@@ -180,9 +180,9 @@ def test_behaviour_says_what_the_model_can_and_how_the_strongest_compare(records
     figure = by_name(records)["behaviour"]
     assert figure.answer == (
         "The model is beyond chance in 2 of 3 tasks. Ablated, its strongest features change"
-        " its preference 2.5 times as much as features that match them, beyond chance (p = .004)."
-        " Doubled, its strongest features change its preference 2.5 times as much as features that"
-        " match them, within chance (p = .20)."
+        " its preference by 1.5, features that match them by .6 typical effects, beyond chance"
+        " (p = .004). Doubled, its strongest features change its preference by 1.5, features that"
+        " match them by .6 typical effects, within chance (p = .20)."
     )
     assert len(figure.panels) == 4
     assert any(note.startswith("cannot: capitals: needs 8 pairs") for note in figure.notes)

@@ -190,13 +190,13 @@ def _compared(pooled: Table, row: int) -> str:
         float(pooled.number(name)[row]) for name in ("top", "matched", "p_max_t")
     )  # fmt: skip
     verb = VERBS.get(pooled.text("intervention")[row], pooled.text("intervention")[row])
-    if not (np.isfinite(p) and matched > 0):
+    if not np.isfinite(p):
         return ""
-    times = number(top / matched, digits=2)
     beyond = "beyond chance" if p <= LEVEL else "within chance"
     return (
-        f"{verb}, its strongest features change its preference {times} times as much as features"
-        f" that match them, {beyond} (p {p_value(p)})."
+        f"{verb}, its strongest features change its preference by {number(top, digits=2)}, features"
+        f" that match them by {number(matched, digits=2)} {pooled.text('unit')[row]}, {beyond}"
+        f" (p {p_value(p)})."
     )
 
 

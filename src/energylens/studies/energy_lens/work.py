@@ -145,7 +145,7 @@ def _attract(
         attract_site(
             material.subject, site, bench, _held(material, trained, site),
             [Choice(feature=feature, chosen_by=rule) for feature, rule in chosen], store,
-            generator=torch.Generator().manual_seed(options.seed + 300 + number),
+            generator=torch.Generator().manual_seed(options.seed + 600 + number),
             progress=progress,
         )  # fmt: skip
 
