@@ -29,8 +29,8 @@ from energylens.studies.energy_lens.proof import Choice
 SOURCES = ("text", "random state", "feature", "feature ablated", "random step")
 TEXT, STATE, FEATURE, ABLATED, STEP = range(len(SOURCES))
 MOST_STARTS = 200
-NULL_PER_START = 2
-STARTS_PER_FEATURE = 4
+NULL_PER_START = 1
+STARTS_PER_FEATURE = 3
 # Ends that make a basin, random states among them.
 FEWEST = 4
 # First step, as a share of the squared norm: about a tenth of a radian.

@@ -13,6 +13,7 @@ class Budget:
 
     Attributes:
         tokens_per_feature: Training tokens of a dictionary over its width.
+        widest: Features of a dictionary at the most, where the width is left open.
     """
 
     score_documents: int
@@ -20,15 +21,16 @@ class Budget:
     proof_contexts: int
     behaviour_prompts: int
     tokens_per_feature: int
+    widest: int
 
 
 BUDGETS = {
     "quick": Budget(score_documents=48, proof_features=6, proof_contexts=4, behaviour_prompts=16,
-                    tokens_per_feature=3),
-    "default": Budget(score_documents=112, proof_features=12, proof_contexts=5,
-                      behaviour_prompts=20, tokens_per_feature=5),
+                    tokens_per_feature=5, widest=2048),
+    "default": Budget(score_documents=104, proof_features=9, proof_contexts=5,
+                      behaviour_prompts=20, tokens_per_feature=5, widest=3072),
     "full": Budget(score_documents=400, proof_features=30, proof_contexts=12, behaviour_prompts=60,
-                   tokens_per_feature=25),
+                   tokens_per_feature=25, widest=8192),
 }  # fmt: skip
 # The least that each size may be where it is given.
 LEAST = {"score_documents": 10, "proof_features": 3, "proof_contexts": 2, "behaviour_prompts": 16}

@@ -16,7 +16,7 @@ from energylens.studies.energy_lens.basin_tables import attractor_figures
 from energylens.studies.energy_lens.behaviour_tables import behaviour_figures
 from energylens.studies.energy_lens.class_tables import class_limits
 from energylens.studies.energy_lens.contest_tables import contest_figures, contest_limits
-from energylens.studies.energy_lens.lens import LENS, TUNED
+from energylens.studies.energy_lens.lens import LENS, RAW, TUNED
 from energylens.studies.energy_lens.material import Material
 from energylens.studies.energy_lens.statistics import LEVEL, RANDOM_WEIGHTS, Inference, SiteScores
 from energylens.studies.energy_lens.tables import EXPECTED, allowed
@@ -304,8 +304,9 @@ def _limits(
         f"The energy counts losses inside windows of {options.context} tokens; what a feature does"
         " beyond the window is not seen.",
         "The raw lens energies (surprisal, free energy, entropy) are badly calibrated before the"
-        f" last layers. They are scored on one place in {LENS_STRIDE} of half of the documents, the"
-        f" tuned one on one in {LENS_STRIDE} of all: the finding rests on downstream and tuned.",
+        f" last layers. They are scored on one place in {LENS_STRIDE[RAW[0]]} of half of the"
+        f" documents, the tuned one on one in {LENS_STRIDE[TUNED]} of all: the finding rests on"
+        " downstream and tuned.",
     ]
     if "Q4" in material.subject.loaded.source or "smollm2" in material.subject.loaded.source:
         limits.append(

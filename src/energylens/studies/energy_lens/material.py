@@ -18,11 +18,10 @@ from energylens.sources.model import load_model
 from energylens.sources.text import load_text
 from energylens.sources.windows import TokenWindows, tokenise
 from energylens.studies.energy_lens import EnergyLens
-from energylens.studies.energy_lens.budget import training_tokens
+from energylens.studies.energy_lens.budget import BUDGETS, training_tokens
 from energylens.studies.study import pin_inputs
 
 MIN_DOCUMENTS = 20
-WIDEST_BY_DEFAULT = 4096
 FEWEST_TRAIN_TOKENS = 10_240
 
 
@@ -164,7 +163,7 @@ def _sites(subject: Subject, asked: tuple[str, ...]) -> list[str]:
 
 
 def _train_options(options: EnergyLens, d_model: int) -> TrainOptions:
-    width = options.width or min(WIDEST_BY_DEFAULT, 8 * d_model)
+    width = options.width or min(BUDGETS[options.budget].widest, 8 * d_model)
     k = options.k or min(32, max(1, d_model // 8))
     if k > width:
         raise BadInput(f"--k {k} active features of --width {width} were asked for: k must be less")

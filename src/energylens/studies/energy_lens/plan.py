@@ -13,6 +13,7 @@ from energylens.studies.energy_lens.attractors import NULL_PER_START, STARTS_PER
 from energylens.studies.energy_lens.budget import settled
 from energylens.studies.energy_lens.contest import PASSES, WINDOWS
 from energylens.studies.energy_lens.dictionaries import SUBSTITUTED_WINDOWS
+from energylens.studies.energy_lens.lens import RAW, TUNED
 from energylens.studies.energy_lens.material import Material, gather
 from energylens.studies.energy_lens.scoring import DOCUMENTS_PER_PIECE, bytes_of_piece
 from energylens.studies.energy_lens.tally import LENS_STRIDE
@@ -95,14 +96,14 @@ def _operations(material: Material, options: EnergyLens) -> Iterator[tuple[str, 
     encoder = 2.0 * d_model * material.dictionary.width
     fitting = len(layers) * encoder * DICTIONARY_PRODUCTS * train
     scoring = 2 * held * (cost.blocks + cost.vocabulary)
-    rows = len(layers) * held / LENS_STRIDE
+    tuned, raw = (len(layers) * held / LENS_STRIDE[name] for name in (TUNED, RAW[0]))
     above = sum(cost.above(layer) for layer in layers)
     windows = options.proof_features * options.proof_contexts * 1.6
     starts = (1 + NULL_PER_START) * documents / 2
     starts += 3 * STARTS_PER_FEATURE * options.proof_features
     yield "activations to train on", reading
     yield "dictionaries and tuned lenses", fitting + len(layers) * 1300 * 4 * vocabulary
-    yield "forces, scores and controls", scoring + rows * (2 + 1.5) * 1.5 * vocabulary
+    yield "forces, scores and controls", scoring + (2 * tuned + 1.5 * raw) * 1.5 * vocabulary
     yield "substitution", 2 * SUBSTITUTED_WINDOWS * context * above
     yield "interventions", windows * context * above
     yield "attractors", len(layers) * starts * DESCENT * 2 * vocabulary

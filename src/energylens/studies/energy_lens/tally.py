@@ -22,8 +22,8 @@ OTHER = "activations of another document"
 RANDOM = "matched random directions"
 
 # Lens energies are scored on every so many places: each product with the vocabulary costs as much
-# as eight blocks of SmolLM2.
-LENS_STRIDE = 4
+# as eight blocks of SmolLM2. The raw lens, shown for comparison, on fewer.
+LENS_STRIDE = {**dict.fromkeys(RAW, 8), TUNED: 4}
 # Groups of lens energies; what is read through one lens shares its products.
 Lenses = Sequence[Sequence[str]]
 
@@ -66,8 +66,8 @@ class Tally:
         directions = bench.dictionary.W_dec
         self._force(f"{site}/{HEADLINE}", code, gradient, directions, unit)
         self._append(f"{site}/norms", states.norm(dim=-1))
-        some = batch.positions[scored] % LENS_STRIDE == 1
         for names in self.lens:
+            some = batch.positions[scored] % LENS_STRIDE[names[0]] == 1
             self._lens(subject, site, names, rows[some], batch.next_ids[scored][some],
                        code.of_rows(some), unit[some])  # fmt: skip
         if self.controls:

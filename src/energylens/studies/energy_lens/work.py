@@ -79,7 +79,7 @@ def _control(material: Material, options: EnergyLens, store: Store, progress: Pr
     generator = torch.Generator().manual_seed(options.seed + 2)
     empty = wrap(random_weights_like(material.subject.loaded, generator))
     control = replace(
-        material, subject=empty, sites=material.sites[::2],
+        material, subject=empty, sites=material.sites[1::2] or material.sites,
         train=material.train.split(0.5, generator)[0],
         held_out=material.held_out.split(0.5, generator)[0],
     )  # fmt: skip
