@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from energylens.core.ports import Nested, Progress, Store
 from energylens.results.plain import decode, encode
-from energylens.results.record import Summary
+from energylens.results.record import Control, Summary
 from energylens.studies.study import STUDIES
 
 if TYPE_CHECKING:
@@ -66,6 +66,19 @@ def run_child(
         name=name, summary=Summary.from_json(encode(store.record(part)), part),
         tables={table: store.table(f"{part}.{table}") for table in tables},
     )  # fmt: skip
+
+
+def controls_of(outcomes: Sequence[Outcome]) -> dict[str, Control]:
+    """Each control of the children, over all of them."""
+    controls = {}
+    for name, first in outcomes[0].summary.controls.items():
+        failed = [o.name for o in outcomes if not o.summary.controls[name].passed]
+        told = f"{len(outcomes) - len(failed)} of {len(outcomes)} runs pass"
+        controls[name] = Control(
+            label=first.label, value=len(failed), expected="no run fails", passed=not failed,
+            sentence=f"{first.label}: {told}" + (f"; not {', '.join(failed)}." if failed else "."),
+        )  # fmt: skip
+    return controls
 
 
 @contextmanager

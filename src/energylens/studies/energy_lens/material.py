@@ -18,7 +18,7 @@ from energylens.sources.model import load_model
 from energylens.sources.text import load_text
 from energylens.sources.windows import TokenWindows, tokenise
 from energylens.studies.energy_lens import EnergyLens
-from energylens.studies.energy_lens.budget import BUDGETS, training_tokens
+from energylens.studies.energy_lens.budget import BUDGETS, settled, training_tokens
 from energylens.studies.study import pin_inputs
 
 MIN_DOCUMENTS = 20
@@ -50,6 +50,7 @@ def gather(options: EnergyLens, store: Store | None, say: Callable[[str], None])
     Raises:
         BadInput: For models, texts and sites that cannot be used, each in one sentence.
     """
+    options = settled(options)
     say(f"loading {options.model}")
     loaded = load_model(options.model, device=_device(options.device))
     if loaded.tokenizer is None:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from energylens.results.format import count, interval, number, percent
-from energylens.results.record import Control, Estimate, Summary
+from energylens.results.record import Estimate, Summary
 from energylens.stats.robust import cluster_mean_interval
-from energylens.studies.children import Outcome
+from energylens.studies.children import Outcome, controls_of
 from energylens.studies.energy_lens_ablation import EnergyLensAblation
 from energylens.studies.energy_lens_ablation.changes import BASE, ENERGY, LEVEL, SITE
 from energylens.studies.energy_lens_ablation.outcomes import OUTCOMES
@@ -33,7 +33,7 @@ def summarise(
         detail=_detail(figures, changes),
         grade="quick" if any(o.summary.grade != "real" for o in outcomes) else "real",
         figures=figures,
-        controls=_controls(outcomes),
+        controls=controls_of(outcomes),
         cards=_cards(figures, changes),
         limits=_limits(options, changes),
         suspicious=tuple(_suspicious(runs, changes, outcomes)),
@@ -144,19 +144,6 @@ def _detail(figures: Mapping[str, Estimate], changes: Sequence[Row]) -> str:
         size = interval(row["change"], row["low"], row["high"], signed=True)
         text += f" With {_named(row)}, {row['label']}: {size}."
     return text if strongest else f"{text} No single change stands out."
-
-
-def _controls(outcomes: Sequence[Outcome]) -> dict[str, Control]:
-    """Each control of energy-lens, over all runs."""
-    controls = {}
-    for name, first in outcomes[0].summary.controls.items():
-        failed = [o.name for o in outcomes if not o.summary.controls[name].passed]
-        told = f"{len(outcomes) - len(failed)} of {len(outcomes)} runs pass"
-        controls[name] = Control(
-            label=first.label, value=len(failed), expected="no run fails", passed=not failed,
-            sentence=f"{first.label}: {told}" + (f"; not {', '.join(failed)}." if failed else "."),
-        )  # fmt: skip
-    return controls
 
 
 def _limits(options: EnergyLensAblation, changes: Sequence[Row]) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ import torch
 
 from energylens.results.compare import difference
 from energylens.results.format import interval, number, p_value, percent
-from energylens.results.record import Control, Estimate, Summary
+from energylens.results.record import Estimate, Summary
 from energylens.stats.jackknife import slope_of_estimates
 from energylens.stats.rates import wilson_interval
-from energylens.studies.children import Outcome
+from energylens.studies.children import Outcome, controls_of
 from energylens.studies.energy_lens_models import EnergyLensModels
 from energylens.studies.energy_lens_models.subjects import RANDOM_WEIGHTS, TRAINED
 
@@ -41,7 +41,7 @@ def summarise(
         detail=_detail(rows, figures) + (f" {missing}" if missing else ""),
         grade="quick" if any(o.summary.grade != "real" for o in outcomes) else "real",
         figures=figures,
-        controls=_controls(rows, outcomes),
+        controls=controls_of(outcomes),
         cards=_cards(figures),
         limits=_limits(options, rows, missing, passages),
         suspicious=tuple(_suspicious(rows, outcomes)),
@@ -222,18 +222,6 @@ def _detail(rows: Rows, figures: Mapping[str, Estimate]) -> str:
         f" chance." for row in rows["models"] if row["weights"] == TRAINED and row["scored"]
     ]  # fmt: skip
     return " ".join(told)
-
-
-def _controls(rows: Rows, outcomes: Sequence[Outcome]) -> dict[str, Control]:
-    controls = {}
-    for name, first in outcomes[0].summary.controls.items():
-        failed = [o.name for o in outcomes if not o.summary.controls[name].passed]
-        told = f"{len(outcomes) - len(failed)} of {len(outcomes)} runs pass"
-        controls[name] = Control(
-            label=first.label, value=len(failed), expected="no run fails", passed=not failed,
-            sentence=f"{first.label}: {told}" + (f"; not {', '.join(failed)}." if failed else "."),
-        )  # fmt: skip
-    return controls
 
 
 def _limits(options: EnergyLensModels, rows: Rows, missing: str, passages: int) -> tuple[str, ...]:
