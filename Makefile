@@ -18,6 +18,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 # Wheels alone, by their hashes: nothing that is downloaded runs while it is installed.
 LOCKED := $(PIP) --no-deps --require-hashes --only-binary :all:
 DONE := $(VENV)/.done
+# A file of tests stays on one worker, since its tests share runs; four workers need some 8 GB.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -30,10 +32,10 @@ demo: $(DONE)/package $(DONE)/reference $(DONE)/smollm2 ## set up, run energy-le
 	@$(BIN)/energylens run energy-lens $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 test: $(DONE)/dev $(DONE)/smollm2 ## set up and run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-slow: $(DONE)/dev $(DONE)/smollm2 ## the tests that take minutes
-	@$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow and not gpu" $(ARGS)
 
 test-gpu: $(DONE)/dev $(DONE)/smollm2 ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(ARGS)

@@ -345,6 +345,19 @@ METHODS: tuple[Method, ...] = (
         page="docs/studies.md",
     ),
     Method(
+        anchor="method-precision",
+        title="Precision of the passes",
+        table="precision",
+        text=(
+            "Forward and backward passes that features are scored in run in bfloat16 (by autocast: "
+            "states and gradients stay in float32) where one window of the held-out text, run both "
+            "ways, shows that this is faster and that forces on decoder rows and losses agree; "
+            "else in float32. What was seen is in the table precision. All else runs in float32, "
+            "sums in float64.",
+        ),
+        page="docs/run-directory.md",
+    ),
+    Method(
         anchor="method-ablation",
         title="Changes and seeds",
         table="ablation_changes",

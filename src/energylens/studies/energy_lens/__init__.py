@@ -73,6 +73,9 @@ class EnergyLens:
     threads: Annotated[int, Range(0, 1024)] = 0
     """Threads of the numerics; 0: all cores."""
 
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the passes that features are scored in; auto: bfloat16 where faster and checked to do."""
+
     device: str = "cpu"
     """Where to compute: cpu, cuda or cuda:1."""
 

@@ -25,6 +25,7 @@ from energylens.energy.alignment import (
     join,
 )
 from energylens.energy.energies.downstream import downstream_gradients
+from energylens.energy.precision import EXACT, Precision
 from energylens.sources.windows import TokenWindows
 from energylens.studies.energy_lens.bench import Bench
 from energylens.studies.energy_lens.tally import Lenses, Tally
@@ -83,6 +84,7 @@ def score_piece(
     keep: bool,
     controls: bool = True,
     budget_mb: float | int,
+    precision: Precision = EXACT,
     progress: Progress = silence,
 ) -> dict[str, Tensor]:
     """Sums and, with `keep`, codes, states and gradients of one piece, by `site/quantity`.
@@ -100,7 +102,8 @@ def score_piece(
     rows = -(-len(piece.ids) // -(-len(piece.ids) // fit))  # batches of like size
     with progress.task(piece.name, piece.ids.numel(), "tokens") as advance:
         for batch in batches(piece.ids, piece.unit, rows, device=subject.device):
-            states, gradients, surprisal = downstream_gradients(subject, batch, list(benches))
+            with precision.passes(subject.device):
+                states, gradients, surprisal = downstream_gradients(subject, batch, list(benches))
             tally.loss(batch, surprisal)
             for site in benches:
                 tally.site(subject, site, batch, states[site], gradients[site])

@@ -1,13 +1,16 @@
 """The order of the parts of energy-lens; each is saved when done, so a killed run resumes."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 import torch
 
+from energylens.activations.batch import Batch
 from energylens.activations.certify import wrap
+from energylens.activations.subject import Subject
 from energylens.core.ports import Progress, Store
+from energylens.energy.precision import Precision, choose_precision
 from energylens.results.record import Summary
 from energylens.sources.model import random_weights_like
 from energylens.studies.energy_lens import EnergyLens
@@ -29,6 +32,7 @@ from energylens.studies.energy_lens.passes import Kept, Pass
 from energylens.studies.energy_lens.proof import Choice, choose, prove_site
 from energylens.studies.energy_lens.scoring import (
     DOCUMENTS_PER_PIECE,
+    Piece,
     Scored,
     bytes_kept,
     pieces_of,
@@ -40,6 +44,7 @@ from energylens.studies.energy_lens.variants import variant_rows, variant_summar
 from energylens.studies.energy_lens.words import words_of
 
 RANDOM_WEIGHTS = "random_weights"
+PRECISION = "precision.chosen"
 
 
 def run(
@@ -67,6 +72,7 @@ def run(
     assert tokenizer is not None
     tables |= attractor_tables(store, documents, words.classes, tokenizer)
     tables |= behaviour_tables(material, trained, words.classes, store, options)
+    tables["precision"] = store.table(PRECISION)
     tables |= _variants(material, trained, inference, options, store, progress)
     summary = summarise(material, inference, tables, options)
     store.save("tables", tables=tables)
@@ -99,6 +105,7 @@ def _pass(
         bytes_kept(benches, piece, controls=model == TRAINED)
         for piece in pieces if not store.done(piece.name)
     ))  # fmt: skip
+    precision = _precision(subject, benches, pieces[0], options, store)
     for number, piece in enumerate(pieces):
         # Half B (odd pieces) is where features are shown and intervened on. What is read through
         # the raw lens, shown for comparison, is scored there alone.
@@ -107,11 +114,24 @@ def _pass(
         if not store.done(piece.name):
             found = score_piece(
                 subject, benches, piece, lens=lens if real else (), keep=real and shown,
-                controls=real, budget_mb=options.memory_mb, progress=progress,
+                controls=real, budget_mb=options.memory_mb, precision=precision,
+                progress=progress,
             )  # fmt: skip
             store.save(piece.name, tensors={piece.name: found}, scratch=True)
     scored = Scored(pieces=[Kept(store=store, name=piece.name) for piece in pieces])
     return Pass(benches=benches, pieces=pieces, scored=scored)
+
+
+def _precision(
+    subject: Subject, benches: Mapping[str, Bench], piece: Piece, options: EnergyLens, store: Store
+) -> Precision:
+    """Decided once a run, with the trained model; times vary and a resumed run must not."""
+    if not store.done("precision"):
+        batch = Batch.full(piece.ids[:1].to(subject.device))
+        rows = {site: bench.dictionary.W_dec for site, bench in benches.items()}
+        chosen = choose_precision(subject, batch, rows, options.precision)
+        store.save("precision", tables={PRECISION: table([asdict(chosen)])}, scratch=True)
+    return Precision(**store.table(PRECISION).to_pylist()[0])
 
 
 def _substitute(
