@@ -31,7 +31,7 @@ class EnergyLens:
     """Residual sites, such as blocks.3.resid_post; default: five over the depth."""
 
     width: Annotated[int, Range(0, 1_048_576)] = 0
-    """Features of each dictionary; 0: 8 per dimension, at most 2,048, 3,072, 8,192."""
+    """Features of each dictionary; 0: 8 per dimension, at most 2,048 (budget full: 8,192)."""
 
     k: Annotated[int, Range(0, 4096)] = 0
     """Features active per token; 0: 32, or an eighth of the dimension where that is less."""
@@ -40,7 +40,7 @@ class EnergyLens:
     """Tokens per window of text."""
 
     train_tokens: Annotated[int, Range(0, 10**9)] = 0
-    """Tokens to train the dictionaries on; 0: 5, 5 or 25 per feature, at least 10,240."""
+    """Tokens to train the dictionaries on; 0: 5, 6 or 25 per feature, at least 10,240."""
 
     score_documents: Annotated[int, Range(0, 10**6)] = 0
     """Held-out documents on which features are scored, one window each; 0: 48, 104 or 400."""

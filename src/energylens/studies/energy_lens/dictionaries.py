@@ -31,7 +31,7 @@ from energylens.studies.energy_lens.held import Held
 
 TRAINED = "trained"
 RANDOM_DIRECTIONS = 1024
-SUBSTITUTED_WINDOWS = 8
+SUBSTITUTED_WINDOWS = 6
 # Rows whose projections set the random directions' thresholds: rates of one in a thousand.
 THRESHOLD_ROWS = 16_384
 # Least squares leave little; each further step costs three products with the vocabulary.

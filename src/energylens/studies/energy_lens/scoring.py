@@ -56,16 +56,18 @@ class Piece:
 
 def pieces_of(windows: TokenWindows, *, model: str, size: int) -> list[Piece]:
     """Pieces of about `size` documents, an even number of them: even and odd are the halves."""
-    document = windows.document
+    document, names = windows.document, sorted(set(windows.kinds))
     documents = document.unique()
     count = max(2, 2 * round(len(documents) / size / 2))
     pieces = []
     for number, members in enumerate(torch.tensor_split(documents, count)):
         here = torch.isin(document, members).nonzero()[:, 0]
         unit = torch.searchsorted(members, document[here])
-        # Windows of one document apart from each other, so that neighbours are of two documents.
+        # Windows of one document apart from each other, those of one kind of text together, so
+        # that a neighbour is another document of the same kind: the control that is hardest.
         within = torch.stack([(unit[:i] == u).sum() for i, u in enumerate(unit)])
-        order = torch.argsort(within, stable=True)
+        kind = torch.tensor([names.index(windows.kinds[d]) for d in document[here].tolist()])
+        order = torch.argsort(within * len(names) + kind, stable=True)
         name = f"score.{model}.{number}"
         chosen = here[order]
         pieces.append(Piece(

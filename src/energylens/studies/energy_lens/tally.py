@@ -134,6 +134,8 @@ class Tally:
     ) -> None:
         """Each window's activations beside the next window's gradients: nothing to be found.
 
+        The next window is another document, and of the same kind of text where there is one.
+
         Positions stay what they are; a neighbour from the same document is left out.
         """
         name = f"{site}/{OTHER}"
