@@ -1,5 +1,7 @@
 """Pieces of the held-out text: whole documents, and neighbours that make the control hard."""
 
+from itertools import pairwise
+
 import torch
 
 from energylens.sources.windows import TokenWindows
@@ -20,10 +22,9 @@ def _windows(each):
 def test_a_neighbour_is_another_document_of_the_same_kind():
     for each in (1, 3):
         for piece in pieces_of(_windows(each), model="m", size=4):
-            kinds = [KINDS[d] for d in piece.document.tolist()]
-            pairs = list(zip(piece.document.tolist(), piece.document.tolist()[1:], strict=False))
+            pairs = list(pairwise(piece.document.tolist()))
             assert all(a != b for a, b in pairs)
-            changes = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+            changes = sum(KINDS[a] != KINDS[b] for a, b in pairs)
             assert changes == 2 * each - 1, "kinds lie together, once a round of windows"
 
 
