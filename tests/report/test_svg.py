@@ -1,6 +1,7 @@
 """A drawing for the page: themed, without styles, without ids that clash, and much smaller."""
 
 import re
+import struct
 from xml.etree import ElementTree
 
 import numpy as np
@@ -34,7 +35,7 @@ def folder(tmp_path_factory):
 def drawing(folder):
     figure = Figure(
         name="try", question="?", short="Try", answer=".", notes=[], method=("m", "m"),
-        panels=[Panel(draw=scatter, label='a "label" <b>', width=500, height=400)],
+        panels=[Panel(draw=scatter, label='a "label" <b>', height=400)],
         columns=[Column(name="x", label="x", cells=[1.0])], tells=("x",),
     )  # fmt: skip
     return draw(figure, folder)[0]
@@ -74,7 +75,32 @@ def test_hostile_text_stays_text(drawing):
     assert HOSTILE[0] in texts and HOSTILE[13] in texts  # "$" starts no formula
 
 
-def test_files_lie_beside_the_page_and_are_repeatable(drawing, folder):
+def test_files_lie_beside_the_page(drawing, folder):
     assert (folder / "try.svg").read_text().lstrip().startswith("<?xml")
-    assert (folder / "try.png").read_bytes().startswith(b"\x89PNG")
     assert not list(folder.glob(".*")), "a temporary file was left"
+
+
+def test_the_png_has_300_dots_per_inch(drawing, folder):
+    content = (folder / "try.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    found = content.index(b"pHYs") + 4
+    across, up, unit = struct.unpack(">IIB", content[found : found + 9])
+    assert unit == 1, "per metre"
+    assert_close([across * 0.0254, up * 0.0254], [300, 300], atol=0.02)
+
+
+def test_the_svg_runs_nothing_and_asks_for_nothing(drawing, folder):
+    root = ElementTree.fromstring((folder / "try.svg").read_text())
+    assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
+        "svg", "g", "defs", "path", "use", "text", "clipPath", "rect", "style", "metadata",
+        "RDF", "Work", "type", "format", "creator", "Agent", "title",
+    }  # fmt: skip
+    for element in root.iter():
+        for name, value in element.attrib.items():
+            own = name.rpartition("}")[2]
+            assert not own.startswith("on")
+            if own == "href":
+                assert value.startswith("#")
+            assert "url(http" not in value and "javascript:" not in value
+    styles = "".join(style.text or "" for style in root.iter("{http://www.w3.org/2000/svg}style"))
+    assert "@import" not in styles and "url(" not in styles

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from energylens.report.places import depth, site_label
 from energylens.results.format import fixed
 
 Axes = Any
+GAPS = (5, 19, 33)  # points between a curve and its name
 
 
 def frame(
@@ -25,7 +27,7 @@ def frame(
         signed: Which axes carry a sign on every number: "x", "y", "xy".
         pad: Margin around the data, in parts of its range.
     """
-    axes.set_xlabel(across)
+    axes.set_xlabel(across, loc="right")  # beside long names it may begin below them
     axes.set_title(up, fontsize=11.5)
     if title:
         axes.annotate(
@@ -155,19 +157,24 @@ def name_curves(axes: Axes, curves: Sequence[Curve]) -> None:
     taken = np.concatenate([np.empty((0, 2)), *(_sampled(axes, curve) for curve in drawn)])
     for curve in drawn:
         text = _write(axes, curve, taken, frame)
-        taken = np.concatenate([taken, _filled(text.get_window_extent())])
+        taken = np.concatenate([taken, _filled(_name_box(text))])
 
 
 def _write(axes: Axes, curve: Curve, taken: np.ndarray, frame: Any) -> Any:
-    """The name at the first free place along its curve, or at the one that covers least."""
+    """The name at the first free place along its curve, or at the one that covers least.
+
+    Where there is none beside the curve, the name stands further off and a line leads to it.
+    """
     best, least = None, np.inf
-    for x, y, up in _anchors(curve):
+    for gap, (x, y, up) in product(GAPS, _anchors(curve)):
+        line = {"arrowstyle": "-", "linewidth": 0.6, "color": curve.color, "shrinkA": 1}
         text = axes.annotate(
-            curve.text, (x, y), xytext=(0, 5 if up else -5), textcoords="offset points",
+            curve.text, (x, y), xytext=(0, gap if up else -gap), textcoords="offset points",
             ha="center", va="bottom" if up else "top", fontsize=11, color=curve.color, zorder=6,
+            arrowprops=line if gap > GAPS[0] else None,
         )  # fmt: skip
         text.set_in_layout(False)
-        box = text.get_window_extent().padded(1)
+        box = _name_box(text).padded(1)
         covered = _inside(box, taken).sum() + 1000 * _leaves(box, frame)
         if covered < least:
             if best is not None:
@@ -178,6 +185,14 @@ def _write(axes: Axes, curve: Curve, taken: np.ndarray, frame: Any) -> Any:
         if least == 0:
             break
     return best
+
+
+def _name_box(text: Any) -> Any:
+    """Where a name stands, without the line that leads to it, which may cross a curve."""
+    from matplotlib.text import Text
+
+    text.get_window_extent()  # settles where the text is
+    return Text.get_window_extent(text)
 
 
 def _anchors(curve: Curve) -> list[tuple[float, float, bool]]:

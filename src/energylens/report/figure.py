@@ -14,6 +14,7 @@ from energylens.report.palette import LIGHT
 from energylens.report.svg import for_page
 
 DPI = 300
+ONE_OR_TWO_ACROSS, THREE_ACROSS = 420, 345
 POINTS_PER_INCH = 72  # matplotlib's SVG unit: a drawing 480 wide has a view box 480 wide
 
 Axes = Any  # matplotlib is imported only where it draws
@@ -47,8 +48,6 @@ class Panel:
     draw: Callable[[Axes], Marks | None]
     label: str
     """What the drawing shows, for those who cannot see it."""
-    # Drawn narrower than shown on a desk, so that letters stay legible on a phone.
-    width: int = 440
     height: int = 300
 
 
@@ -70,6 +69,15 @@ class Figure:
     tells: Sequence[str]
     """Names of the columns shown when a point is pointed at."""
     wide: bool = False
+
+    @property
+    def panel_width(self) -> int:
+        """Of each panel, in points: no more than it is shown at, so that its letters stay large.
+
+        On a desk a wide figure has three panels in a row; a panel alone or beside one other is
+        drawn narrower than it is shown there, for the sake of a phone.
+        """
+        return THREE_ACROSS if self.wide and len(self.panels) >= 3 else ONE_OR_TWO_ACROSS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +151,7 @@ def _canvas(width: int, height: int) -> Any:
 
 
 def _inline(figure: Figure, index: int, panel: Panel) -> Drawing:
-    canvas = _canvas(panel.width, panel.height)
+    canvas = _canvas(figure.panel_width, panel.height)
     axes = canvas.add_subplot()
     marks = panel.draw(axes)
     buffer = io.StringIO()
@@ -167,8 +175,7 @@ def _whole(figure: Figure) -> Any:
     count = len(figure.panels)
     across = min(3, count) if count != 4 else 2
     down = -(-count // across)
-    first = figure.panels[0]
-    canvas = _canvas(first.width * across, first.height * down)
+    canvas = _canvas(figure.panel_width * across, figure.panels[0].height * down)
     for i, panel in enumerate(figure.panels):
         panel.draw(canvas.add_subplot(down, across, i + 1))
     return canvas

@@ -31,7 +31,7 @@ def figure(records: Records) -> Figure | None:
         Panel(
             draw=partial(_map, here=drawn.equal("site", site), title=f"Layer {site_label(site)}"),
             label=f"Starts and ends of the descent at layer {site_label(site)}, by what they read.",
-            width=345, height=330,
+            height=330,
         )
         for site in order
     ]  # fmt: skip
@@ -75,7 +75,7 @@ def _masses(basins: Table) -> Panel:
     return Panel(
         draw=partial(_draw_masses, basins=basins, rows=heavy),
         label="Share of starts in the heaviest basins, beside random states.",
-        width=345, height=330,
+        height=330,
     )  # fmt: skip
 
 
@@ -98,7 +98,8 @@ def _draw_masses(axes: Axes, *, basins: Table, rows: np.ndarray) -> Marks:
              for row in rows]  # fmt: skip
     axes.set_yticks(y, names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(left=0)
+    # Room for the marks of a null of nothing, which would touch the names.
+    axes.set_xlim(left=-0.02 * axes.get_xlim()[1])
     return Marks(x=value, y=y.astype(float), rows=rows)
 
 

@@ -132,7 +132,7 @@ def _draw_accuracy(axes: Axes, *, rows: Sequence[Row]) -> Marks:
 
 def _draw_effects(axes: Axes, *, rows: Sequence[Row], what: str) -> Marks:
     tasks = list(dict.fromkeys(row.task for row in rows if row.what == what))
-    _lines(axes, tasks, across="change of the preference for the answer (nats)", title=what,
+    _lines(axes, tasks, across="change of preference (nats)", title=what,
            signed="x")  # fmt: skip
     zero(axes, across=True)
     found: list[int] = []

@@ -27,6 +27,7 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("measured_tuned", "measured, tuned lens", True),
 )  # fmt: skip
 MOST_PANELS = 9
+RULES = {"efas": "EFAS", "random": "chance"}
 LEVEL, Z95 = 0.05, 1.96
 
 
@@ -82,7 +83,6 @@ def _panel(effects: Table, calibration: Table, row: int) -> Panel:
             title="" if one else f"Layer {layer}",
         ),
         label=f"Measured against predicted effect of ablation, layer {layer}: slope {slope}, r {r}",
-        width=440 if one else 345,
         height=340 if one else 330,
     )  # fmt: skip
 
@@ -183,7 +183,7 @@ def _by_rule(rules: Table | None) -> str:
     if rules is None:
         return ""
     known = np.flatnonzero(np.isfinite(rules.number("correlation")))
-    told = [f"by {rules.text('chosen_by')[row]} {_interval(rules, 'correlation', int(row))}"
+    told = [f"by {RULES.get(rules.text('chosen_by')[row], rules.text('chosen_by')[row])} {_interval(rules, 'correlation', int(row))}"
             for row in known]  # fmt: skip
     return f" By how features were chosen, r: {', '.join(told)}." if told else ""
 
@@ -202,7 +202,9 @@ def _clear_of_null(calibration: Table, row: int) -> bool:
 
 def _notes(ablated: Table, calibration: Table) -> list[str]:
     rules = ablated.text("chosen_by")
-    chosen = " · ".join(f"{rules.count(rule)} by {rule}" for rule in sorted(set(rules)))
+    chosen = " · ".join(
+        f"{rules.count(rule)} by {RULES.get(rule, rule)}" for rule in sorted(set(rules))
+    )
     null = finite(calibration.number("null_correlation_sd"))
     return [
         f"n = {several(ablated.rows, 'feature')} ({chosen}), chosen on one half of the documents "

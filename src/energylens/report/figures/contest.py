@@ -57,7 +57,7 @@ class Quantity:
 RHO = Quantity(value="spearman", low="low", high="high", across="Spearman ρ with measured effect")
 PRECISION = Quantity(
     value="precision", low="precision_low", high="precision_high",
-    across="share of the measured top k in the score's top k",
+    across="share of the measured top k found",
 )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def _panel(
         draw=partial(_draw, contest=contest, order=order, quantity=quantity, chosen_by=chosen_by,
                      title=title),
         label=f"{quantity.across}, by score. {title}.",
-        width=440, height=110 + 26 * len(order),
+        height=110 + 26 * len(order),
     )  # fmt: skip
 
 

@@ -65,6 +65,7 @@ def _columns(table: Table) -> list[Column]:
 
 def _draw(axes: Axes, *, layers: Table, rows: np.ndarray, features: Table | None) -> Marks:
     frame(axes, across="layer", up="EFAS (correlation) · grey: permuted decoders", signed="y")
+    axes.use_sticky_edges = False  # a band that ends at the frame looks as if it went on
     x = sites_across(axes, layers.text("site"))
     half = room(x)
     for row in range(layers.rows):

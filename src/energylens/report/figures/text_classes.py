@@ -32,7 +32,7 @@ DRAWN = (
     Quantity(name="downstream", words="the model's own loss",
              across="downstream energy (nats per token)"),
     Quantity(name="fvu", words="variance unexplained by the dictionary",
-             across="variance unexplained (share), a mark a site"),
+             across="variance unexplained (share)"),
     Quantity(name="ablation", words="effect of ablations",
              across="change of the loss by an ablation (nats)", signed=True),
 )  # fmt: skip
@@ -89,10 +89,10 @@ def _columns(table: Table) -> list[Column]:
 def _notes(table: Table) -> list[str]:
     documents = table.equal("quantity", "downstream").number("n_documents")
     return [
-        f"n = {int(documents.sum()):,} held-out documents, {int(documents.min(initial=0))} or more"
+        f"n = {int(documents.sum()):,} held-out documents, {int(documents.min()) if len(documents) else 0} or more"
         " a kind; ablations in half of them",
         "unit: document",
-        "bars: 95 % over documents; no mark where a kind has fewer than 5",
+        "a mark a site; bars: 95 % over documents; no mark where a kind has fewer than 5",
         "null (grey): where the mean of as many documents lies that are drawn from all blindly",
         "q: permutation of kinds among documents, Benjamini–Hochberg over all rows of the table",
         "other quantities in the table",
