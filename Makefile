@@ -4,6 +4,7 @@
 #   TORCH_INDEX=URL       where torch comes from, e.g. https://download.pytorch.org/whl/cu130
 #                         (default: CPU builds where there is no NVIDIA GPU; `make clean` first to change)
 #   MODEL=tiny            the model of `make demo`: tiny, a folder, a .gguf file or a hub id
+#   RUN=runs/...          the run whose page `make photographs` shows (default: a synthetic one)
 #   ARGS="..."            more options for energylens (demo) or pytest (test, test-slow)
 
 PYTHON ?= python3
@@ -23,10 +24,10 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-gpu check bench docs lock clean
+.PHONY: help demo test test-slow test-gpu check bench docs photographs lock clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(DONE)/package $(DONE)/reference $(DONE)/smollm2 ## set up, run energy-lens on a real model, say where the report is (MODEL=tiny: a minute)
 	@$(BIN)/energylens run energy-lens $(if $(MODEL),--model "$(MODEL)") $(ARGS)
@@ -54,6 +55,11 @@ docs: $(DONE)/docs ## write the pages of measures and families and build the sit
 	@$(BIN)/python tools/family_table.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
+
+photographs: $(DONE)/dev ## photograph the report, section by section, into build/photographs (RUN=folder: of that run)
+	@ENERGYLENS_PHOTOGRAPHS=build/photographs $(if $(RUN),ENERGYLENS_PHOTOGRAPHED="$(RUN)") \
+	  $(BIN)/python -m pytest tests/report/test_photographs.py $(ARGS)
+	@echo "build/photographs"
 
 lock: ## pin the requirements again (needs uv; ARGS=--upgrade for newer versions)
 	@tools/lock.sh $(ARGS)

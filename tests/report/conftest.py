@@ -1,5 +1,6 @@
-"""One synthetic run and its page, built once for all tests of the report."""
+"""One synthetic run, its page and the browser that shows it, once for all tests of the report."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,24 @@ import pytest
 from energylens.report.page import build
 from energylens.report.records import Records, read
 from tests.report.records import write_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+
+# Of this package, not of the session: while it is open an event loop runs.
+@pytest.fixture(scope="package")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,12 @@ class Browser {
       const link = row.querySelector("a");
       if (chosen) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
+      // The Tab key meets one link of the list, not thousands; arrows and j, k walk on from there.
+      link.tabIndex = chosen ? 0 : -1;
+      if (chosen && $("rows").contains(document.activeElement)) link.focus({ preventScroll: true });
+    }
+    if ($("rows").children.length && !$("rows").querySelector("[tabindex='0']")) {
+      $("rows").querySelector("a").tabIndex = 0;
     }
   }
 
@@ -198,6 +204,14 @@ class Browser {
     $("page").replaceChildren(...new Page(this, feature).parts());
   }
 
+  // Whether an arrow key was pressed within the list.
+  steps(event) {
+    const arrow = event.key === "ArrowDown" || event.key === "ArrowUp";
+    if (!arrow || !$("rows").contains(event.target)) return false;
+    event.preventDefault();
+    return true;
+  }
+
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName ?? "");
@@ -212,8 +226,9 @@ class Browser {
       $("browser").dataset.view = "list";
       $("search").focus();
       $("search").select();
-    } else if (event.key === "j" || event.key === "k") {
-      const next = this.shown[this.shown.indexOf(this.chosen) + (event.key === "j" ? 1 : -1)];
+    } else if (event.key === "j" || event.key === "k" || this.steps(event)) {
+      const on = event.key === "j" || event.key === "ArrowDown";
+      const next = this.shown[this.shown.indexOf(this.chosen) + (on ? 1 : -1)];
       if (next) this.go(next, true);
     }
   }
