@@ -1,4 +1,5 @@
 """What is asked of a page as it is shown: scripts that the photographs' tests run inside it."""
+# ruff: noqa: E501 (the lines are JavaScript)
 
 # Colours may come as rgb(), rgba() or color(srgb ...); layers are laid over the page's paper.
 _COLOURS = """

@@ -18,6 +18,7 @@ from energylens.report.feature_table import by_strength, columns
 from energylens.report.figure import Column, Drawing, Figure, draw, write_whole
 from energylens.report.figures import figures
 from energylens.report.method import methods, references
+from energylens.report.oddities import looked
 from energylens.report.records import Records, read
 from energylens.report.text import several
 from energylens.results.format import duration, number, p_value
@@ -88,7 +89,8 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
         style_hash=_hash(style), script_hash=_hash(script),
         run={**UNSAID, **records.run}, summary=records.summary, grade=_grade(records.summary),
         strip=strip(records), cards=cards(records.summary), shown=shown,
-        explorer=explorer(records), cases=cases(records), static=static_features(records),
+        explorer=explorer(records), cases=cases(records),
+        looked=looked(records), static=static_features(records),
         tables=list(records.tables.values()), indexed=indexed,
         methods=method, references=references(method), number=number,
         several=several,

@@ -183,9 +183,14 @@ def _by_rule(rules: Table | None) -> str:
     if rules is None:
         return ""
     known = np.flatnonzero(np.isfinite(rules.number("correlation")))
-    told = [f"by {RULES.get(rules.text('chosen_by')[row], rules.text('chosen_by')[row])} {_interval(rules, 'correlation', int(row))}"
+    chosen_by = rules.text("chosen_by")
+    told = [f"by {_rule(chosen_by[row])} {_interval(rules, 'correlation', int(row))}"
             for row in known]  # fmt: skip
     return f" By how features were chosen, r: {', '.join(told)}." if told else ""
+
+
+def _rule(name: str) -> str:
+    return RULES.get(name, name)
 
 
 def _clear_of_null(calibration: Table, row: int) -> bool:
@@ -202,9 +207,7 @@ def _clear_of_null(calibration: Table, row: int) -> bool:
 
 def _notes(ablated: Table, calibration: Table) -> list[str]:
     rules = ablated.text("chosen_by")
-    chosen = " · ".join(
-        f"{rules.count(rule)} by {RULES.get(rule, rule)}" for rule in sorted(set(rules))
-    )
+    chosen = " · ".join(f"{rules.count(rule)} by {_rule(rule)}" for rule in sorted(set(rules)))
     null = finite(calibration.number("null_correlation_sd"))
     return [
         f"n = {several(ablated.rows, 'feature')} ({chosen}), chosen on one half of the documents "

@@ -88,9 +88,10 @@ def _columns(table: Table) -> list[Column]:
 
 def _notes(table: Table) -> list[str]:
     documents = table.equal("quantity", "downstream").number("n_documents")
+    least = int(documents.min()) if len(documents) else 0
     return [
-        f"n = {int(documents.sum()):,} held-out documents, {int(documents.min()) if len(documents) else 0} or more"
-        " a kind; ablations in half of them",
+        f"n = {int(documents.sum()):,} held-out documents, {least} or more a kind; "
+        "ablations in half of them",
         "unit: document",
         "a mark a site; bars: 95 % over documents; no mark where a kind has fewer than 5",
         "null (grey): where the mean of as many documents lies that are drawn from all blindly",
