@@ -9,6 +9,7 @@ def summary(shift, passed=True):
         "near": Estimate(1.0 + shift / 10, "nats", low=0.8, high=1.2),
         "far": Estimate(1.0 + shift, "nats", low=0.9 + shift, high=1.1 + shift),
         "bare": Estimate(3.0 + shift, "nats"),
+        "lost": Estimate(float("nan"), "share"),
     }
     if shift:
         figures["new"] = Estimate(1.0, "nats")
@@ -30,6 +31,8 @@ def test_what_differs_comes_first_with_its_interval():
     assert "1 differ and have no interval" in text and "1 agree within their intervals" in text
     assert "control Noise: passed → failed" in text and "only in the second: new" in text
     assert "  near" not in text
+    assert row.endswith("nats")
+    assert text.count("lost") == 1 and "undefined in one or both: lost" in text
 
 
 def test_equal_runs_have_nothing_to_show():

@@ -63,6 +63,26 @@ def test_what_changed_is_named():
     assert compare(summary(figures), summary(figures), RUN, RUN).changed == {}
 
 
+def on(name, digest):
+    return RUN | {"inputs": RUN["inputs"] | {"model": {"name": name, "sha256": digest * 64}}}
+
+
+def test_runs_on_different_models_are_refused_and_on_one_are_not():
+    figures = summary({"x": estimate(1.0)})
+    with pytest.raises(BadInput, match="a run on tiny and one on large cannot be compared"):
+        compare(figures, figures, on("tiny", "1"), on("large", "2"))
+    moved = compare(figures, figures, on("tiny", "1"), on("elsewhere/tiny", "1"))
+    assert moved.changed == {"input.model.name": ("tiny", "elsewhere/tiny")}
+    assert compare(figures, figures, RUN, on("tiny", "1")).differences
+
+
+def test_undefined_figures_are_no_difference():
+    nowhere = Estimate(float("nan"), "share")
+    found = difference("x", nowhere, nowhere)
+    assert found.undefined and not found.known and not found.exceeds
+    assert not difference("x", estimate(1.0), estimate(2.0)).undefined
+
+
 def test_figures_are_sorted_by_what_can_be_said():
     first = {"a": estimate(1.0), "b": estimate(1.0), "c": estimate(1.0), "d": estimate(1.0),
              "n": estimate(5, unit="of 3,790 scored features")}  # fmt: skip

@@ -23,13 +23,16 @@ def lines(found: Comparison, names: tuple[str, str]) -> list[str]:
         f" {number(found.by_chance, digits=2)} would by chance",
     ]
     text += _table(found.beyond)
-    if unsure := [d for d in found.differences if not d.known and d.value]:
+    judged = [d for d in found.differences if not d.undefined]
+    if unsure := [d for d in judged if not d.known and d.value]:
         text += ["", f"{len(unsure)} differ and have no interval to judge by"]
         text += _table(unsure)
     text += [
         "",
         f"{sum(d.known and not d.exceeds for d in found.differences)} agree within their intervals",
     ]
+    if undefined := sorted(d.name for d in found.differences if d.undefined):
+        text.append(f"undefined in one or both: {', '.join(undefined)}")
     text += [
         f"control {label}: {_verdict(before)} → {_verdict(after)}"
         for label, (before, after) in found.verdicts.items()
@@ -44,18 +47,23 @@ def _table(differences: Sequence[Difference]) -> list[str]:
     rows = [
         (d.name, interval(d.first.value, d.first.low, d.first.high),
          interval(d.second.value, d.second.low, d.second.high),
-         interval(d.value, d.low, d.high, signed=True))
+         interval(d.value, d.low, d.high, signed=True), _unit(d))
         for d in sorted(differences, key=lambda d: d.name)
     ]  # fmt: skip
     if not rows:
         return []
-    head = ("figure", "first", "second", "difference")
-    widths = [max(len(row[k]) for row in [head, *rows]) for k in range(4)]
+    head = ("figure", "first", "second", "difference", "unit")
+    widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
     return [
         "  "
         + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [head, *rows]
     ]
+
+
+def _unit(found: Difference) -> str:
+    first, second = found.first.unit, found.second.unit
+    return first if first == second else f"{first} → {second}"
 
 
 def _short(value: object) -> str:
