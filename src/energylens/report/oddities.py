@@ -26,7 +26,12 @@ class Looked:
 
     name: str
     found: str
-    odd: bool
+    odd: bool | None
+    """None where the run has nothing to look at."""
+
+    @property
+    def verdict(self) -> str:
+        return {True: "look again", False: "nothing odd", None: "not looked at"}[self.odd]
 
 
 def looked(records: Records) -> list[Looked]:
@@ -130,10 +135,10 @@ def _seeds(records: Records) -> Looked | None:
     if not seeds:
         return None
     if len(seeds) == 1:
-        found = "one seed: not looked at; compare with a run of another seed"
+        found = "one seed: compare with a run of another seed"
     else:
         found = f"{len(seeds)} seeds: the study's figures set them side by side"
-    return Looked(name="seeds that disagree", found=found, odd=False)
+    return Looked(name="seeds that disagree", found=found, odd=None)
 
 
 def _halves(records: Records) -> Looked | None:
@@ -143,7 +148,7 @@ def _halves(records: Records) -> Looked | None:
     again = finite(scored.number("replicated"))
     if not len(again):
         nothing = "nothing was beyond chance, so nothing to find again"
-        return Looked(name=HALVES, found=nothing, odd=False)
+        return Looked(name=HALVES, found=nothing, odd=None)
     lost = int((again == 0).sum())
     return Looked(
         name=HALVES,
