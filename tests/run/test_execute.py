@@ -180,7 +180,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 2, "study": "toy"}'])
 def test_a_run_record_that_cannot_be_read_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(ArtifactRefused, match="choose another folder with --out"):
+    with pytest.raises(ArtifactRefused, match="take another folder"):
         execute("toy", Toy(), tmp_path)
 
 

@@ -90,20 +90,12 @@ def compare(
         first_run, second_run: What `run.json` of each says.
 
     Raises:
-        BadInput: If the runs are of different studies or models, or have no figure in common.
+        BadInput: If the runs are of different studies, or have no figure in common.
     """
     if first.study != second.study:
         raise BadInput(
             f"a run of {first.study} and one of {second.study} cannot be compared: their figures"
             " answer different questions"
-        )
-    models = [_models(run) for run in (first_run, second_run)]
-    if all(models) and not models[0].keys() & models[1].keys():
-        names = [", ".join(each.values()) for each in models]
-        raise BadInput(
-            f"a run on {names[0]} and one on {names[1]} cannot be compared: layers and features of"
-            " one model are not those of another; see the studies of several models in"
-            " `energylens list`"
         )
     shared = [name for name, estimate in first.figures.items()
               if name in second.figures and _like(estimate, second.figures[name])]  # fmt: skip
@@ -145,16 +137,6 @@ def difference(name: str, first: Estimate, second: Estimate) -> Difference:
     return Difference(
         name=name, first=first, second=second, value=value, low=value - below, high=value + above
     )
-
-
-def _models(run: Mapping[str, Any]) -> dict[str, str]:
-    """Names of the models that a run read, by what their weights hash to."""
-    inputs = run.get("inputs") or {}
-    return {
-        entry["sha256"]: str(entry.get("name") or entry["sha256"][:8])
-        for name, entry in inputs.items()
-        if name.split(" ")[0] == "model" and isinstance(entry, Mapping) and entry.get("sha256")
-    }
 
 
 def _like(first: Estimate, second: Estimate) -> bool:

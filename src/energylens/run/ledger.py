@@ -31,10 +31,10 @@ def read_run(run_dir: Path) -> dict[str, Any] | None:
     try:
         record = decode(path.read_bytes(), str(path))
     except ArtifactRefused as error:
-        raise ArtifactRefused(f"{error}; choose another folder with --out") from error
+        raise ArtifactRefused(f"{error}; take another folder") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA or "study" not in record:
         raise ArtifactRefused(
-            f"{path} does not follow schema {SCHEMA}: choose another folder with --out"
+            f"{path} does not follow schema {SCHEMA} of this version: take another folder"
         )
     return record
 
