@@ -20,6 +20,7 @@ class EnergyBlock:
         gamma: Scale of the layer norm, one number and not negative: the energy then never rises.
         shift: Its bias.
         beta: Inverse temperature of attention; the paper takes 1/√d_head.
+        epsilon: Added to the variance in the layer norm.
     """
 
     W_Q: Float[Tensor, "head d_head d_model"]
@@ -28,6 +29,7 @@ class EnergyBlock:
     gamma: float
     shift: Float[Tensor, " d_model"]
     beta: float
+    epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
         if not self.beta > 0 or not self.gamma > 0:
@@ -41,7 +43,7 @@ class EnergyBlock:
     ) -> Float[Tensor, "sample pos d_model"]:
         """g = LayerNorm(x), what the energy is a function of."""
         centred = tokens - tokens.mean(-1, keepdim=True)
-        spread = (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        spread = (centred.square().mean(-1, keepdim=True) + self.epsilon).sqrt()
         return self.gamma * centred / spread + self.shift
 
 
@@ -70,11 +72,8 @@ def energy_transformer(
         raise BadInput(
             "attention energy needs two tokens and got one, which cannot attend to itself"
         )
-    query = torch.einsum("hyd,bcd->bhcy", block.W_Q, g)
-    key = torch.einsum("hyd,bcd->bhcy", block.W_K, g)
-    scores = block.beta * torch.einsum("bhcy,bhky->bhck", query, key)
-    itself = torch.eye(g.shape[1], dtype=torch.bool, device=g.device)
-    attention = -torch.logsumexp(scores.masked_fill(itself, -torch.inf), -1) / block.beta
+    scores = _scores(*_heads(g, block), block)
+    attention = -torch.logsumexp(scores, -1) / block.beta
     memory = -0.5 * (g @ block.memories.T).relu().square()
     return attention.sum((1, 2)) + memory.sum((1, 2))
 
@@ -82,8 +81,28 @@ def energy_transformer(
 def energy_transformer_step(
     tokens: Float[Tensor, "sample pos d_model"], block: EnergyBlock, alpha: float | int
 ) -> Float[Tensor, "sample pos d_model"]:
-    """One step of the block, x ← x − α ∂E/∂g at g = LayerNorm(x)."""
-    g = block.normalised(tokens).detach().requires_grad_()
-    with torch.enable_grad():
-        (slope,) = torch.autograd.grad(energy_transformer(g, block).sum(), g)
-    return tokens - alpha * slope
+    """One forward pass of the block, x ← x + α (attention + memories) at g = LayerNorm(x).
+
+    Written out as the block computes it, without a gradient: each token takes in the queries of
+    those that attend to it and the keys of those it attends to, and is drawn to its memories. That
+    this is −∂E/∂g is the claim of the paper, and is tested.
+    """
+    g = block.normalised(tokens)
+    query, key = _heads(g, block)
+    weight = torch.softmax(_scores(query, key, block), -1)
+    asked = torch.einsum("bhck,bhky,hyd->bcd", weight, key, block.W_Q)
+    answered = torch.einsum("bhck,bhcy,hyd->bkd", weight, query, block.W_K)
+    return tokens + alpha * (asked + answered + (g @ block.memories.T).relu() @ block.memories)
+
+
+def _heads(g: Tensor, block: EnergyBlock) -> tuple[Tensor, Tensor]:
+    """Queries and keys, [sample head pos d_head]."""
+    return (torch.einsum("hyd,bcd->bhcy", block.W_Q, g),
+            torch.einsum("hyd,bcd->bhcy", block.W_K, g))  # fmt: skip
+
+
+def _scores(query: Tensor, key: Tensor, block: EnergyBlock) -> Tensor:
+    """β K·Q for each token, a row, and each it attends to; none attends to itself."""
+    itself = torch.eye(query.shape[2], dtype=torch.bool, device=query.device)
+    scores = block.beta * torch.einsum("bhcy,bhky->bhck", query, key)
+    return scores.masked_fill(itself, -torch.inf)
