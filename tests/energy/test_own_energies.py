@@ -13,6 +13,7 @@ from energylens.energy.energies.energy_transformer import (
 )
 from energylens.energy.energies.hopfield import hopfield, hopfield_update
 from tests.common.compare import assert_close
+from tests.oracles.fixed_points import block_force
 
 STEP = 1e-5
 
@@ -86,6 +87,15 @@ def test_energy_transformer_gradients_are_those_of_finite_differences():
     energy = lambda x: energy_transformer(x, weights)
     along = (gradient(energy, g) * direction).sum((1, 2))
     assert_close(along, slope(energy, g, direction), rtol=1e-6, atol=1e-7)
+
+
+def test_the_step_of_a_block_is_its_negative_gradient():
+    """The step is computed forwards, without a gradient; this is what makes it a descent."""
+    weights, x = block(), drawn(3, 5, 8, seed=8)
+    g = weights.normalised(x)
+    move = (energy_transformer_step(x, weights, 0.25) - x) / 0.25
+    assert_close(move, -gradient(lambda at: energy_transformer(at, weights), g), atol=1e-10)
+    assert_close(move[1], block_force(g[1], weights), atol=1e-10)
 
 
 def test_an_energy_transformer_descends_its_energy():

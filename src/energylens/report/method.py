@@ -95,6 +95,8 @@ BRICKEN = (
     "Bricken, T. et al. Towards monosemanticity: decomposing language models with dictionary "
     "learning. Transformer Circuits, 2023."
 )
+RAMSAUER = "Ramsauer, H. et al. Hopfield networks is all you need. ICLR 2021. arXiv:2008.02217."
+HOOVER = "Hoover, B. et al. Energy transformer. NeurIPS 2023. arXiv:2302.07253."
 TUKEY = "Tukey, J. W. Bias and confidence in not quite large samples. 1958."
 
 METHODS: tuple[Method, ...] = (
@@ -371,6 +373,50 @@ METHODS: tuple[Method, ...] = (
         ),
         sources=(BENJAMINI,),
         page="docs/studies.md",
+    ),
+    Method(
+        anchor="method-planted",
+        title="Planted minima",
+        table="planted_minima",
+        formula=(
+            "Hopfield: E(x) = ½ xᵀx − β⁻¹ log Σ exp(β Xᵀx), x ← X softmax(β Xᵀx)",
+            "energy transformer: E(g) = −β⁻¹ Σ log Σ exp(β K·Q) − ½ Σ relu(ξ·g)², "
+            "g ← norm(g − α ∂E/∂g)",
+        ),
+        text=(
+            "Each network is drawn by a seed, with patterns or memories planted in it. Noisy "
+            "copies of what is planted run down its energy in the same descent and are grouped "
+            "into the same basins as states of a language model are. Beside it the network's own "
+            "update is iterated until nothing moves: a fixed point is known without any descent. "
+            "A start is recovered if it ends, to 10⁻⁵, at the fixed point that the planted state "
+            "itself runs to, and no other planted state runs there.",
+            "Nulls: random states with the mean, covariance and norms of the starts, run down "
+            "together with them; the same ends judged by the fixed points of another network "
+            "drawn alike. Intervals are over networks. The direction compared with the negative "
+            "gradient is the update as the network computes it, without a gradient.",
+        ),
+        sources=(RAMSAUER, HOOVER, ARMIJO),
+        page="docs/planted-energies.md",
+    ),
+    Method(
+        anchor="method-planted-forces",
+        title="Known forces",
+        table="planted_features",
+        formula=("F_f = −⟨∇E(h), d_f⟩ = ⟨update(h) − h, d_f⟩", "EFAS_f = corr(a_f, F_f)"),
+        text=(
+            "States are written in features of three kinds: planted directions; directions at "
+            "right angles to them, which the quadratic term of a Hopfield energy pulls back; and "
+            "distractors, active by coordinates beside what the energy reads, with rows of which "
+            "half lies in what it reads, so that the force along them varies and knows nothing of "
+            "them. Trials, whose states share an offset, stand in for documents.",
+            "Both nulls are those of energy-lens, family-wise in each network: signs flipped by "
+            "trial, and rows dealt out among the features. The second asks whether another row "
+            "would do as well, and refuses where forces span few directions; with one memory it "
+            "must refuse even that. The same features are scored by another network's gradient "
+            "and with their rows dealt out.",
+        ),
+        sources=(WESTFALL, RAMSAUER, HOOVER),
+        page="docs/planted-energies.md",
     ),
 )  # fmt: skip
 

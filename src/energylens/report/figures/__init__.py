@@ -14,6 +14,8 @@ from energylens.report.figures import (
     dictionaries,
     layers,
     models,
+    planted,
+    planted_forces,
     text_classes,
     variants,
     volcano,
@@ -38,6 +40,11 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     ablation.finding,
     ablation.quality,
     ablation.within,
+    planted.recovery,
+    planted.minima,
+    planted.paths,
+    planted.direction,
+    planted_forces.figure,
 )
 
 

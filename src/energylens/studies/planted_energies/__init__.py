@@ -44,13 +44,13 @@ class PlantedEnergies:
     tokens: Annotated[int, Range(2, 64)] = 4
     """Tokens of a sequence."""
 
-    attention: Annotated[tuple[float, ...], Range(0, 100)] = (0.0, 0.2, 0.4)
+    attention: Annotated[tuple[float, ...], Range(0, 100)] = (0.0, 0.4)
     """Scale of its query and key weights; 0: memories alone."""
 
     alpha: Annotated[float, Range(1e-4, 10)] = 0.5
     """Step of the energy transformer's own update."""
 
-    draws: Annotated[int, Range(1_000, 10**6)] = 1_000
+    draws: Annotated[int, Range(199, 10**6)] = 1_000
     """Draws of the nulls of EFAS."""
 
     threads: Annotated[int, Range(0, 1024)] = 1

@@ -153,17 +153,17 @@ def _finding(figures: Mapping[str, Estimate], sharp: Sequence[Row], noise: float
     least = min(rows, key=lambda row: row["recovered"])
     worst = 1 - min(f.value for name, f in figures.items() if name.startswith("cosine."))
     chance = max(row["recovered_random"] for row in rows)
-    text = (
-        f"Where minima are planted, descent comes back to them to {number(SAME)}: with noise"
-        f" {noise:g} times the planted state, from {_share(least, 'recovered')} or more of the"
-        f" starts (from random states alike at most {percent(chance)})."
-    )
+    loud = "as large as" if noise == 1 else f"of {number(noise)} times"
     direction = (
-        "is that of the negative gradient"
+        f"Their own updates point down the gradient (1 − cosine at most {_bound(worst)})."
         if worst <= DIRECTION
-        else f"departs from the negative gradient by up to {number(worst)}"
+        else f"Their own updates depart from the gradient (1 − cosine up to {number(worst)})."
     )
-    return f"{text} The networks' own direction {direction} (1 − cosine at most {_bound(worst)})."
+    return (
+        f"With noise {loud} what was planted, {_share(least, 'recovered')} of the starts or more"
+        f" descend to the planted minimum itself, in each of {len(rows)} kinds of networks (random"
+        f" states alike: at most {percent(chance)}). {direction}"
+    )
 
 
 def _share(row: Row, name: str) -> str:
@@ -175,7 +175,7 @@ def _share(row: Row, name: str) -> str:
 
 
 def _bound(size: float) -> str:
-    """A power of ten that bounds a size: 10⁻¹⁵ of what is rounding."""
+    """A power of ten that bounds a size."""
     if size <= 0:
         return "10⁻¹⁶"
     exponent = math.ceil(math.log10(size))
@@ -184,25 +184,33 @@ def _bound(size: float) -> str:
 
 def _detail(minima: Sequence[Row], features: Sequence[Row]) -> str:
     """Where nothing is planted that could be found, and what EFAS makes of known forces."""
-    blunt = [row for row in minima if row["dial"] == "beta" and row["own_minima"] == 0]
     text = ""
-    if blunt:
-        betas = sorted({row["setting"] for row in blunt})
+    own = {
+        beta: _own_share([row for row in minima
+                          if row["dial"] == "beta" and row["setting"] == beta])
+        for beta in sorted({row["setting"] for row in minima if row["dial"] == "beta"})
+    }  # fmt: skip
+    if blunt := [beta for beta, share in own.items() if share < 0.5]:
+        told = " and ".join(f"{percent(own[beta])} at beta {beta:g}" for beta in blunt)
         text = (
-            f"At beta {' and '.join(f'{beta:g}' for beta in betas)} patterns share their minima"
-            f" ({number(min(row['minima'] for row in blunt), digits=2)} to"
-            f" {number(max(row['minima'] for row in blunt), digits=2)} a network, and descent finds"
-            " those). "
+            f"Of the patterns {told} have a minimum of their own; the rest share one, and descent"
+            " ends there, as the network does. "
         )
-    told = [_efas_told(row) for row in features
+    planted = [_efas_told(row) for row in features
             if row["analysis"] == OWN and row["kind"] == PLANTED
             and _sharpest(row, [r for r in features if r["analysis"] == OWN])]  # fmt: skip
     wrong = [row for row in features if row["analysis"] == OWN and row["kind"] == DISTRACTOR]
     families, of = sum(row["any_both"] for row in wrong), sum(row["n_networks"] for row in wrong)
     return (
-        f"{text}EFAS finds as attractors, beyond both nulls, of planted features: {'; '.join(told)}."
-        f" Distractors are found in {families} of {of} networks."
+        f"{text}EFAS finds as attractors, beyond both nulls, of planted features:"
+        f" {'; '.join(planted)}."
+        f" A distractor is found in {families} of {of} networks."
     )
+
+
+def _own_share(rows: Sequence[Row]) -> float:
+    """Share of planted patterns that have a minimum to themselves."""
+    return sum(row["own_minima"] for row in rows) / sum(row["planted"] for row in rows)
 
 
 def _efas_told(row: Row) -> str:

@@ -93,7 +93,7 @@ def _mean(rows: Rows, name: str) -> float:
 
 
 def _ends(
-    rows: Rows, name: str, *, as_name: str | None = None, within: tuple[float, float] | None = None
+    rows: Rows, name: str, *, as_name: str | None = None, within: tuple[int, int] | None = None
 ) -> Row:
     """Ends of Student's interval over networks; of a share, no further than a share can be."""
     found = cluster_mean_interval(
@@ -104,5 +104,3 @@ def _ends(
         low, high = max(low, within[0]), min(high, within[1])
     prefix = f"{name}_" if as_name is None else as_name
     return {f"{prefix}low": low, f"{prefix}high": high}
-
-

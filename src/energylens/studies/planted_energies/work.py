@@ -130,7 +130,9 @@ def settings(options: PlantedEnergies) -> Iterator[tuple[str, Subject, Work]]:
             yield "paths", subject, paths
     yield "paths", max(blocks, key=lambda block: block.setting), paths
     for subject in hopfield:
-        if subject.size == fewest and subject.name != "patterns alike":
+        # At every beta where patterns are random, and once where they are images.
+        sharpest = subject.setting == max(options.betas)
+        if subject.size == fewest and subject.name in ("random patterns", "digits")[: 1 + sharpest]:
             yield "forces", subject, forces
     for subject in (*blocks, one_memory(alpha=options.alpha, **size)):
         yield "forces", subject, forces
