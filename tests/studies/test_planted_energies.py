@@ -9,7 +9,9 @@ import torch
 
 from energylens.cli import main
 from energylens.core.errors import BadInput
+from energylens.report.figures import planted, planted_forces
 from energylens.report.page import build
+from energylens.report.records import Records
 from energylens.run.execute import execute
 from energylens.studies.planted_energies import PlantedEnergies
 from energylens.studies.planted_energies.forces import force_rows
@@ -200,6 +202,12 @@ def test_its_tables_are_described_and_its_page_has_every_figure(finished):
         assert f'id="{section}"' in page
     inputs = json.loads((out / "run.json").read_text())["inputs"]
     assert inputs["digits"]["images"] == 1797
+
+
+def test_other_studies_have_none_of_its_figures():
+    nothing = Records(run={}, summary={})
+    makers = (planted.recovery, planted.minima, planted.paths, planted.direction)
+    assert not [make for make in (*makers, planted_forces.figure) if make(nothing)]
 
 
 def test_it_resumes_setting_by_setting(finished):

@@ -125,8 +125,9 @@ _NAN = float("nan")
 
 def noisy(planted: Tensor, noise: float, generator: torch.Generator) -> Tensor:
     """Gaussian noise whose expected squared norm is `noise`² times that of the state."""
-    size = torch.linalg.vector_norm(planted, dim=1, keepdim=True) / planted.shape[1] ** 0.5
-    return planted + noise * size * gaussian(*planted.shape, generator).to(planted)
+    count, d = planted.shape
+    size = torch.linalg.vector_norm(planted, dim=1, keepdim=True) / d**0.5
+    return planted + noise * size * gaussian(count, d, generator).to(planted)
 
 
 def _directions(network: Network, other: Network, states: Tensor) -> Row:
