@@ -123,12 +123,12 @@ def direction(records: Records) -> Figure | None:
         ],
         method=METHOD,
         panels=[
-            Panel(draw=partial(_draw_direction, table=table, shown=shown), width=760,
+            Panel(draw=partial(_draw_direction, table=table, shown=shown), width=480,
                   height=70 + 19 * len(shown), label="Cosine by kind of network and setting."),
         ],
         columns=[*_words(table), *_numbers(table, "cosine", "cosine_other", "cosine_other_low",
                                            "cosine_other_high", "rise", "n_networks")],
-        tells=("subject", "size", "setting", "cosine", "cosine_other"), wide=True,
+        tells=("subject", "size", "setting", "cosine", "cosine_other"),
     )  # fmt: skip
 
 
@@ -328,9 +328,9 @@ def _minima_answer(table: Table) -> str:
     equal = np.isclose(table.number("basins"), table.number("minima"))
     complete, of = table.number("complete"), table.number("n_networks")
     return (
-        f"At {number(int(equal.sum()))} of {several(table.rows, 'setting')} every network has as"
-        " many basins as different minima. All that was planted has a minimum of its own, and is"
-        f" found, in {int(complete.sum()):,} of {int(of.sum()):,} networks; at"
+        f"At {number(int(equal.sum()))} of {several(table.rows, 'setting')} networks have on"
+        " average as many basins as different minima. All that was planted has a minimum of its"
+        f" own, and is found, in {int(complete.sum()):,} of {int(of.sum()):,} networks; at"
         f" {number(int((table.number('own_minima') == 0).sum()))} settings nothing has one."
     )
 

@@ -103,7 +103,6 @@ def _draw_efas(axes: Axes, *, table: Table, labels: Sequence[str]) -> Marks:
 def _draw_found(axes: Axes, *, table: Table, labels: Sequence[str]) -> Marks:
     frame(axes, across="found as repulsors ← share → found as attractors", up="", signed="x")
     y = _lines(axes, table, labels)
-    axes.set_yticks(range(len(labels)), [""] * len(labels))
     zero(axes, across=True)
     x = _signed(table, "both")
     for kind, (color, marker) in KINDS.items():
