@@ -123,7 +123,7 @@ def direction(records: Records) -> Figure | None:
         ],
         method=METHOD,
         panels=[
-            Panel(draw=partial(_draw_direction, table=table, shown=shown), width=480,
+            Panel(draw=partial(_draw_direction, table=table, shown=shown),
                   height=70 + 19 * len(shown), label="Cosine by kind of network and setting."),
         ],
         columns=[*_words(table), *_numbers(table, "cosine", "cosine_other", "cosine_other_low",

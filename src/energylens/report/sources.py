@@ -1,0 +1,78 @@
+"""The papers that the measures on the page come from."""
+
+GAO = "Gao, L. et al. Scaling and evaluating sparse autoencoders. 2024. arXiv:2406.04093."
+HUBEN = (
+    "Huben, R. et al. Sparse autoencoders find highly interpretable features in language models. "
+    "ICLR 2024. arXiv:2309.08600."
+)
+LENS = "nostalgebraist. Interpreting GPT: the logit lens. 2020."
+TUNED = (
+    "Belrose, N. et al. Eliciting latent predictions from transformers with the tuned lens. 2023. "
+    "arXiv 2303.08112."
+)
+SUN = "Sun, M. et al. Massive activations in large language models. 2024. arXiv:2402.17762."
+WESTFALL = "Westfall, P. H., Young, S. S. Resampling-based multiple testing. Wiley, 1993."
+CAMERON = (
+    "Cameron, A. C., Miller, D. L. A practitioner's guide to cluster-robust inference. "
+    "Journal of Human Resources 50(2), 2015."
+)
+BENJAMINI = (
+    "Benjamini, Y., Hochberg, Y. Controlling the false discovery rate. "
+    "Journal of the Royal Statistical Society B 57(1), 1995."
+)
+SUNDARARAJAN = (
+    "Sundararajan, M. et al. Axiomatic attribution for deep networks. ICML 2017. arXiv:1703.01365."
+)
+ABNAR = (
+    "Abnar, S., Zuidema, W. Quantifying attention flow in transformers. ACL 2020. arXiv:2005.00928."
+)
+ELHAGE = "Elhage, N. et al. A mathematical framework for transformer circuits. Anthropic, 2021."
+SPEARMAN = (
+    "Spearman, C. The proof and measurement of association between two things. "
+    "American Journal of Psychology 15(1), 1904."
+)
+NANDA = "Nanda, N. Attribution patching: activation patching at industrial scale. 2023."
+HEAP = (
+    "Heap, T. et al. Sparse autoencoders can interpret randomly initialized transformers. 2025. "
+    "arXiv:2501.17727."
+)
+WANG = (
+    "Wang, K. et al. Interpretability in the wild: a circuit for indirect object identification "
+    "in GPT-2 small. 2022. arXiv:2211.00593."
+)
+OLSSON = "Olsson, C. et al. In-context learning and induction heads. 2022. arXiv:2209.11895."
+HANNA = "Hanna, M. et al. How does GPT-2 compute greater-than? NeurIPS 2023. arXiv:2305.00586."
+MARVIN = (
+    "Marvin, R., Linzen, T. Targeted syntactic evaluation of language models. EMNLP 2018. "
+    "arXiv:1808.09031."
+)
+ADEBAYO = "Adebayo, J. et al. Sanity checks for saliency maps. NeurIPS 2018. arXiv:1810.03292."
+
+CAMPELLO = (
+    "Campello, R. J. G. B. et al. Density-based clustering based on hierarchical density "
+    "estimates. PAKDD 2013."
+)
+ARMIJO = (
+    "Armijo, L. Minimization of functions having Lipschitz continuous first partial derivatives. "
+    "Pacific Journal of Mathematics 16(1), 1966."
+)
+
+CHUNG = (
+    "Chung, E., Romano, J. P. Exact and asymptotically robust permutation tests. "
+    "Annals of Statistics 41(2), 2013."
+)
+JANSSEN = (
+    "Janssen, A. Studentized permutation tests for non-i.i.d. hypotheses and the generalized "
+    "Behrens–Fisher problem. Statistics & Probability Letters 36(1), 1997."
+)
+LAN = (
+    "Lan, M. et al. Sparse autoencoders reveal universal feature spaces across large language "
+    "models. 2024. arXiv:2410.06981."
+)
+BRICKEN = (
+    "Bricken, T. et al. Towards monosemanticity: decomposing language models with dictionary "
+    "learning. Transformer Circuits, 2023."
+)
+RAMSAUER = "Ramsauer, H. et al. Hopfield networks is all you need. ICLR 2021. arXiv:2008.02217."
+HOOVER = "Hoover, B. et al. Energy transformer. NeurIPS 2023. arXiv:2302.07253."
+TUKEY = "Tukey, J. W. Bias and confidence in not quite large samples. 1958."
