@@ -74,10 +74,11 @@ class Figure:
     def panel_width(self) -> int:
         """Of each panel, in points: no more than it is shown at, so that its letters stay large.
 
-        On a desk a wide figure has three panels in a row; a panel alone or beside one other is
-        drawn narrower than it is shown there, for the sake of a phone.
+        On a desk a wide figure has three panels in a row, or four in two rows; a panel alone or
+        beside one other is drawn narrower than it is shown there, for the sake of a phone.
         """
-        return THREE_ACROSS if self.wide and len(self.panels) >= 3 else ONE_OR_TWO_ACROSS
+        in_threes = self.wide and len(self.panels) not in (1, 2, 4)
+        return THREE_ACROSS if in_threes else ONE_OR_TWO_ACROSS
 
 
 @dataclass(frozen=True, kw_only=True)
