@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from tools.clustered import simulate
 
 from energylens.stats.bootstrap import (
     bca_interval,
@@ -16,7 +17,6 @@ from energylens.stats.multiplicity import benjamini_hochberg, max_t
 from energylens.stats.nulls import enough_evidence
 from energylens.stats.robust import cluster_mean_interval, cluster_robust_t
 from tests.controls import seed_000
-from tests.controls.clustered import simulate
 
 
 def _generator(seed=0):

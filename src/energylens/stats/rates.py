@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from energylens.core.errors import BadInput
+from energylens.core.errors import BadInput, InsufficientData
 from energylens.stats.interval import Interval, checked_level
 
 
@@ -33,6 +33,38 @@ def wilson_interval(
     low = middle - half
     high = torch.where(successes == n, rate, middle + half)  # 1 up to rounding
     return Interval(estimate=rate, low=low, high=high, level=level)
+
+
+def clustered_rate_interval(
+    successes: Num[Tensor, " unit"], n: Num[Tensor, " unit"], *, level: float = 0.95
+) -> Interval:
+    """Share of successes where trials within a unit depend on each other; nan where there is none.
+
+    Wilson's interval on the effective number of trials: Σ n over the design effect, which is the
+    variance of the rate between units over that of as many independent trials (Korn & Graubard
+    1998); never more than the trials there are. Where all succeed, or none, the units say nothing
+    of their dependence, and each counts as one trial.
+
+    Example:
+        >>> alike = clustered_rate_interval(torch.tensor([9, 0, 0, 0]), torch.tensor([9, 9, 9, 9]))
+        >>> one_each = wilson_interval(torch.tensor(1), torch.tensor(4))
+        >>> alike.low.item() < one_each.low.item() < 0.25
+        True
+
+    Raises:
+        InsufficientData: If there are fewer than two units.
+        BadInput: If a count is negative or there are more successes than trials.
+    """
+    if len(n) < 2:
+        raise InsufficientData(f"a rate over units needs 2 of them, got {len(n)}: use more units")
+    successes, n = successes.double(), n.double()
+    wilson_interval(successes, n, level=level)  # refuses impossible counts
+    total, units = n.sum(), (n > 0).sum()
+    rate = successes.sum() / total
+    between = (successes - rate * n).square().sum() * units / (units - 1) / total.square()
+    alone = rate * (1 - rate) / total
+    effective = torch.where(alone > 0, torch.minimum(total, total * alone / between), units)
+    return wilson_interval(rate * effective, effective, level=level)
 
 
 def poisson_interval(count: Num[Tensor, "*shape"], *, level: float = 0.95) -> Interval:

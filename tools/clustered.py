@@ -35,14 +35,14 @@ def simulate(
     """
     lengths = torch.randint(SHORTEST, LONGEST + 1, (units, 1), generator=generator)
     there = (torch.arange(LONGEST)[:, None, None] < lengths).float()  # token, unit, 1
-    drive = _process(units, features, generator)
+    drive = process(units, features, generator)
     if sparse:
         firing = (drive > 0.3) & _in_a_few_documents(units, features, generator)
-        activation = torch.where(firing, _ar1(units, features, generator).exp(), 0.0)
+        activation = torch.where(firing, ar1(units, features, generator).exp(), 0.0)
     else:
         activation = drive.clamp(min=0)
     activation = activation * there
-    force = _process(units, features // sharing, generator).repeat_interleave(sharing, 2)
+    force = process(units, features // sharing, generator).repeat_interleave(sharing, 2)
     force = force + effect * activation
     a, f = (there * (x - (there * x).sum((0, 1)) / there.sum()) for x in (activation, force))
     fires = activation > 0
@@ -51,15 +51,24 @@ def simulate(
     )
 
 
-def _process(units: int, features: int, generator: torch.Generator) -> Tensor:
+def process(units: int, features: int, generator: torch.Generator, tokens: int = LONGEST) -> Tensor:
+    """AR(1) within documents plus an effect of the document, [token unit feature]."""
     document = torch.randn(units, features, generator=generator)
-    return _ar1(units, features, generator) + document
+    return ar1(units, features, generator, tokens=tokens) + document
 
 
-def _ar1(units: int, features: int, generator: torch.Generator, rho: float = 0.8) -> Tensor:
-    noise = torch.randn(LONGEST, units, features, generator=generator)
+def ar1(
+    units: int,
+    features: int,
+    generator: torch.Generator,
+    *,
+    rho: float = 0.8,
+    tokens: int = LONGEST,
+) -> Tensor:
+    """Stationary AR(1) of variance 1 along the tokens, [token unit feature]."""
+    noise = torch.randn(tokens, units, features, generator=generator)
     noise[1:] *= (1 - rho * rho) ** 0.5
-    for token in range(1, LONGEST):
+    for token in range(1, tokens):
         noise[token] += rho * noise[token - 1]
     return noise
 
