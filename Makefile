@@ -24,7 +24,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-gpu check bench docs photographs lock clean
+.PHONY: help demo test test-slow test-gpu check bench levels docs photographs lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ check: $(DONE)/dev ## lint, format, types, import contracts
 
 bench: $(DONE)/dev $(DONE)/smollm2 ## run the benchmarks; results in benchmarks/results
 	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+levels: $(DONE)/dev ## simulate how often every p fires where nothing is (some ten minutes); docs/levels.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.level_table $(ARGS)
 
 docs: $(DONE)/docs ## write the pages of measures and families and build the site into site/
 	@$(BIN)/python tools/measure_pages.py
