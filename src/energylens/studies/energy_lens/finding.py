@@ -199,7 +199,7 @@ def _calibration(row: dict[str, Any], *, chosen: str = "") -> dict[str, Estimate
     shared = {"n": row["n_documents"], "n_unit": "documents"}
     end, of = (f".{chosen}", f", chosen by {chosen}") if chosen else ("", "")
     ratio = abs(row["slope"] / row["correlation"]) if row["correlation"] else math.nan
-    null = "null: predictions shuffled among features"
+    null = "null: predictions shuffled among features; those large in both beat it, any sign"
 
     def agreement(name: str, label: str) -> Estimate:
         return Estimate(
