@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from energylens.activations.agree import TOLERANCE
 from energylens.activations.batch import Batch
 from energylens.activations.hooks import Edit, Stop, module_at, ports_edited
+from energylens.activations.images import ImageBatch
 from energylens.core.errors import BadInput, SiteNotAvailable, UnknownName
 from energylens.core.sites import Port, canonical, expand, layer_of, parse_port
 from energylens.results.format import number
@@ -93,13 +94,13 @@ class Subject(ShowsItself):
         """Certified sites that a wildcard such as `blocks.*.resid_post` names, in model order."""
         return expand(pattern, list(self.sites)) if "*" in pattern else [canonical(pattern)]
 
-    def forward(self, batch: Batch) -> Float[Tensor, " batch *output"]:
+    def forward(self, batch: Batch | ImageBatch) -> Float[Tensor, " batch *output"]:
         """Run the model and return its logits (for other modules: its first output).
 
         Raises:
             SiteNotAvailable: If sequences are padded and the model was found to mind it.
         """
-        if "padding" in self.lacks and not bool(batch.mask.all()):
+        if "padding" in self.lacks and isinstance(batch, Batch) and not bool(batch.mask.all()):
             self.require("padding")
         return _first(_call(self.module, batch))
 
@@ -146,7 +147,7 @@ class Subject(ShowsItself):
         with ports_edited(self.module, [(self.port(site), fn) for site, fn in edits.items()]):
             yield
 
-    def run(self, batch: Batch) -> Float[Tensor, " batch *output"] | None:
+    def run(self, batch: Batch | ImageBatch) -> Float[Tensor, " batch *output"] | None:
         """`forward`, or None where a capture with `stop` ended the pass early."""
         try:
             return self.forward(batch)
@@ -257,13 +258,15 @@ class _Times(nn.Module):
         return self.factor * states
 
 
-def _call(module: nn.Module, batch: Batch) -> Any:
-    """Call a module with those arguments that it names; one that names none takes the ids."""
-    given = {**batch.inputs(), "use_cache": False}
-    named = inspect.signature(module.forward).parameters
-    if "input_ids" in named:
+def _call(module: nn.Module, batch: Batch | ImageBatch) -> Any:
+    """Call a module with those arguments that it names; one that names none takes the first:
+    token ids, or pixels."""
+    inputs = batch.inputs()
+    given = {**inputs, "use_cache": False}
+    named, first = inspect.signature(module.forward).parameters, next(iter(inputs))
+    if first in named:
         return module(**{name: value for name, value in given.items() if name in named})
-    return module(**given) if hasattr(module, "config") else module(batch.ids)
+    return module(**given) if hasattr(module, "config") else module(inputs[first])
 
 
 def _first(output: Any) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from energylens.report.palette import LIGHT
-from energylens.report.places import depth, site_label
+from energylens.report.places import depths, site_label
 from energylens.results.format import fixed
 
 Axes = Any
@@ -73,12 +73,13 @@ def zero(axes: Axes, *, across: bool = False, up: bool = False) -> None:
 
 def sites_across(axes: Axes, sites: Sequence[str]) -> np.ndarray:
     """Sites by depth on the horizontal axis, named by layer; returns where each one stands."""
-    places = {depth(site): site_label(site) for site in sites}
+    where = depths(sites)
+    places = {where[site]: site_label(site) for site in where}
     ticks = sorted(places)
     gap = _gap(ticks)
     axes.set_xticks(ticks, [places[tick] for tick in ticks])
     axes.set_xlim(ticks[0] - 0.7 * gap, ticks[-1] + 0.7 * gap)
-    return np.array([depth(site) for site in sites])
+    return np.array([where[site] for site in sites])
 
 
 def room(places: np.ndarray) -> float:

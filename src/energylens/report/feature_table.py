@@ -20,6 +20,8 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("p_max_t_entropy", "p, family-wise, entropy", False),
     ("efas_tuned", "EFAS, tuned lens", True),
     ("p_max_t_tuned", "p, family-wise, tuned lens", False),
+    ("efas_class_energy", "EFAS, class energy", True),
+    ("p_max_t_class_energy", "p, family-wise, class energy", False),
 )  # fmt: skip
 
 

@@ -374,9 +374,9 @@ METHODS: tuple[Method, ...] = (
 )  # fmt: skip
 
 
-def methods(records: Records) -> list[Method]:
+def methods(records: Records, every: Sequence[Method] = METHODS) -> list[Method]:
     """The paragraphs for the tables that are there."""
-    return [method for method in METHODS if records.table(method.table)]
+    return [method for method in every if records.table(method.table)]
 
 
 def references(shown: Sequence[Method]) -> list[str]:

@@ -17,7 +17,8 @@ from energylens.report.explorer import Packed, explorer, pack, table_data
 from energylens.report.feature_table import by_strength, columns
 from energylens.report.figure import Column, Drawing, Figure, draw, write_whole
 from energylens.report.figures import figures
-from energylens.report.method import methods, references
+from energylens.report.image_methods import IMAGE_METHODS
+from energylens.report.method import METHODS, methods, references
 from energylens.report.oddities import looked
 from energylens.report.records import Records, read
 from energylens.report.text import several
@@ -82,7 +83,7 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
     )  # fmt: skip
     style = _asset("page.css")
     script = "".join(_asset(name) for name in ("page.js", "feature.js", "browser.js"))
-    method = methods(records)
+    method = methods(records, IMAGE_METHODS if records.unit == "image" else METHODS)
     return environment.get_template("page.html.j2").render(
         # Ours, read from the package: the only text that enters the page unescaped.
         style=Markup(style), script=Markup(script), drawing=Markup,
@@ -158,7 +159,7 @@ def strip(records: Records) -> list[tuple[str, str]]:
     """Where the numbers come from, in one line; what a record does not say is left out."""
     run, inputs = records.run, records.run.get("inputs", {})
     models = [entry for name, entry in inputs.items() if name.split(" ")[0] == "model"]
-    text = inputs.get("text", {})
+    text, images = inputs.get("text", {}), inputs.get("images", {})
     hardware, tokens = run.get("hardware", {}), _tokens(records)
     seeds = ", ".join(str(seed) for seed in run.get("seeds", []))
     machine = " ".join(
@@ -169,14 +170,16 @@ def strip(records: Records) -> list[tuple[str, str]]:
         ("model" if len(models) == 1 else "models", ", ".join(map(_named, models))),
         ("text", _named(text)),
         ("documents", _documents(text)),
-        ("training tokens", tokens),
+        ("images", _named(images)),
+        ("held-out images", f"{images['images']:,}" if images else ""),
+        ("training tokens" if records.unit == "document" else "", tokens),
         ("seed" if len(run.get("seeds", [])) == 1 else "seeds", seeds),
         ("run", machine),
         ("energylens", run.get("versions", {}).get("energylens", "")),
         ("date", (run.get("finished") or run.get("started") or "")[:10]),
         ("status", "" if run.get("status") == "done" else run.get("status", "")),
     ]
-    return [(name, value) for name, value in words if value]
+    return [(name, value) for name, value in words if name and value]
 
 
 def _documents(text: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """Short names of sites and features, and where a site lies in depth."""
 
 import re
+from collections.abc import Sequence
 
-from energylens.core.sites import layer_of
+from energylens.core.sites import layer_of, parse_port
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 # Share of a block that lies below a site of it; what is not named lies above all of it.
@@ -10,15 +11,19 @@ _BELOW: dict[str, float] = {"resid_pre": 0.0, "attn.z": 0.25, "attn_out": 0.25, 
 
 
 def site_label(site: str) -> str:
-    """The layer alone where the residual stream leaves it, else the layer and what it is.
+    """The layer alone where the residual stream leaves it, else the layer and what it is; of a
+    module's output the end of its path.
 
     Example:
         >>> site_label("blocks.15.resid_post"), site_label("blocks.0.resid_pre")
         ('15', '0 pre')
+        >>> site_label("vit.layers.3:out"), site_label("hidden1:out")
+        ('layers.3', 'hidden1')
     """
     found = _BLOCK.fullmatch(site)
     if not found:
-        return site
+        port = parse_port(site)
+        return ".".join(port.path.split(".")[-2:]) if port and port.side == "out" else site
     layer, what = found.groups()
     return layer if what == "resid_post" else f"{layer} {what.removeprefix('resid_')}"
 
@@ -32,6 +37,21 @@ def feature_name(site: str, feature: float | int) -> str:
     """
     label = site_label(site).replace(" ", "")
     return f"{'L' if label[:1].isdigit() else ''}{label}·{int(feature)}"
+
+
+def depths(sites: Sequence[str]) -> dict[str, float]:
+    """Where each site lies in depth; where none lies in a block, they follow one another.
+
+    Example:
+        >>> depths(["blocks.0.resid_pre", "blocks.2.resid_post"])
+        {'blocks.0.resid_pre': 0.0, 'blocks.2.resid_post': 3.0}
+        >>> depths(["conv1:out", "conv2:out", "conv1:out"])
+        {'conv1:out': 0.0, 'conv2:out': 1.0}
+    """
+    once = dict.fromkeys(sites)
+    if all(layer_of(site) is None for site in once):
+        return {site: float(number) for number, site in enumerate(once)}
+    return {site: depth(site) for site in once}
 
 
 def depth(site: str) -> float:

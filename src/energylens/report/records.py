@@ -16,6 +16,9 @@ from energylens.results.text import visible
 MOST_JSON = 32 * 2**20  # bytes; a larger record is not one of ours
 SENTENCE = 4000  # characters kept of a text in JSON; cells of tables keep fewer
 
+# The energy that a study's findings rest on: of a language model, of a classifier.
+HEADLINES = ("downstream", "class_margin")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -44,6 +47,11 @@ class Table:
         }
         return Table(name=self.name, columns=kept, rows=len(index))
 
+    def headline(self) -> "Table":
+        """The rows of the energy that the findings rest on."""
+        kept = [energy in HEADLINES for energy in self.text("energy")]
+        return self.where(np.array(kept, dtype=bool))
+
     def equal(self, column: str, value: str) -> "Table":
         return self.where(np.array([cell == value for cell in self.text(column)], dtype=bool))
 
@@ -63,6 +71,16 @@ class Records:
     run: Mapping[str, Any]
     summary: Mapping[str, Any]
     tables: Mapping[str, Table] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """What the statistics count as independent: an image where the run read images."""
+        return "image" if "images" in self.run.get("inputs", {}) else "document"
+
+    @property
+    def place(self) -> str:
+        """What lies within a unit."""
+        return "position" if self.unit == "image" else "token"
 
     def table(self, name: str) -> Table | None:
         """The table, or None where it is absent or empty."""

@@ -30,29 +30,62 @@ def read_folder(folder: Path, dtype: torch.dtype) -> tuple[nn.Module, Tokenizer,
             does not know the architecture.
         ArtifactRefused: If there are only pickles, or the weights are damaged or do not fit.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
     weights = _weight_files(folder)
-    _check_architecture(folder)
+    _check_architecture(
+        folder, MODEL_FOR_CAUSAL_LM_MAPPING, "a causal language model",
+        "load it yourself and give the module",
+    )  # fmt: skip
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise BadInput(
             f"model folder {folder} has no tokenizer: save it there too, with the tokenizer's"
             " save_pretrained"
         )
+    module = _whole_model(AutoModelForCausalLM, folder, dtype)
     with quiet(), _as_refusal(folder):
-        module, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False,
-            local_files_only=True, output_loading_info=True,
-        )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
+    return module, tokenizer, weights
+
+
+def read_classifier_folder(folder: Path, dtype: torch.dtype) -> tuple[nn.Module, list[Path]]:
+    """An image classifier as Hugging Face saves it.
+
+    Returns:
+        The module, and the files that held the weights.
+
+    Raises:
+        BadInput: If the configuration or the weights are missing, or it is no image classifier.
+        ArtifactRefused: If there are only pickles, or the weights are damaged or do not fit.
+    """
+    from transformers import (
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+        AutoModelForImageClassification,
+    )
+
+    weights = _weight_files(folder)
+    _check_architecture(
+        folder, MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, "an image classifier",
+        "language models go through `energylens run energy-lens`",
+    )  # fmt: skip
+    return _whole_model(AutoModelForImageClassification, folder, dtype), weights
+
+
+def _whole_model(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
+    """A model with every weight from its files; what a file lacks is never drawn at random."""
+    with quiet(), _as_refusal(folder):
+        module, report = kind.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+            local_files_only=True, output_loading_info=True,
+        )  # fmt: skip
     if missing := sorted(report["missing_keys"]):
         raise ArtifactRefused(
             f"model folder {folder} lacks the weights of {len(missing)} parameters, first"
             f" {missing[0]}: save the whole model"
         )
-    return module, tokenizer, weights
+    return module  # type: ignore[no-any-return]
 
 
 def read_gguf(path: Path, dtype: torch.dtype) -> tuple[nn.Module, Tokenizer, list[Path]]:
@@ -103,9 +136,13 @@ def _weight_files(folder: Path) -> list[Path]:
     raise BadInput(f"model folder {folder} has no weights: no *.safetensors file is in it")
 
 
-def _check_architecture(folder: Path) -> None:
-    """Refuse what transformers could only load by running code from the folder."""
-    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+def _check_architecture(folder: Path, known: Any, wanted: str, advice: str) -> None:
+    """Refuse what transformers could only load by running code from the folder, and other kinds.
+
+    Args:
+        known: Configurations that transformers has a model of the wanted kind for.
+    """
+    from transformers import CONFIG_MAPPING
 
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -120,10 +157,9 @@ def _check_architecture(folder: Path) -> None:
             f"model folder {folder} is of the unknown architecture {model_type!r}: this version of"
             " transformers has no code for it, and code from a model's folder is never run"
         )
-    if CONFIG_MAPPING[model_type] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if CONFIG_MAPPING[model_type] not in known:
         raise BadInput(
-            f"model folder {folder} is a {model_type!r}, which is not a causal language model:"
-            " load it yourself and give the module"
+            f"model folder {folder} is a {model_type!r}, which is not {wanted}: {advice}"
         )
 
 

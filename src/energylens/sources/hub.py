@@ -15,8 +15,9 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
 )  # fmt: skip
 _SIDE_FILES = (
-    "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "merges.txt", "model.safetensors.index.json", *TOKENIZER_FILES,
+    "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "merges.txt", "model.safetensors.index.json",
+    *TOKENIZER_FILES,
 )  # fmt: skip
 # Other formats in folders of their own; and Mistral's second copy of the same weights.
 _LEFT_THERE = ["*/*", "consolidated*"]

@@ -11,9 +11,15 @@ from torch import Tensor, nn
 
 from energylens.core.errors import BadInput, UnknownName, nearest
 from energylens.sources import reference
-from energylens.sources.checkpoint import files_sha256, read_folder, read_gguf
+from energylens.sources.checkpoint import (
+    files_sha256,
+    read_classifier_folder,
+    read_folder,
+    read_gguf,
+)
 from energylens.sources.family import FAMILIES, Family, family_of
 from energylens.sources.hub import fetch
+from energylens.sources.images import PixelFormat, pixel_format
 from energylens.sources.tokenizer import Tokenizer, character_pair_tokenizer
 
 SHORT_NAMES = ("default", "smollm2", "tiny")
@@ -43,6 +49,7 @@ class LoadedModel:
         context: Greatest number of positions.
         bos_token_id: The token that starts a text; None where the model was trained without.
         special_ids: Ids of control tokens, which stand for no text.
+        pixels: How an image classifier reads pixels; None of others.
     """
 
     module: nn.Module
@@ -59,6 +66,7 @@ class LoadedModel:
     context: int
     bos_token_id: int | None
     special_ids: frozenset[int]
+    pixels: PixelFormat | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +79,7 @@ class _Found:
     source: str
     sha256: str
     revision: str = ""
+    pixels: PixelFormat | None = None
 
 
 def load_model(
@@ -104,6 +113,31 @@ def load_model(
         found = _own(name)
     else:
         found = _read(str(name), revision=revision, dtype=dtype, offline=offline)
+    found.module.to(device).eval().requires_grad_(False)
+    return _described(found)
+
+
+def load_classifier(
+    name: str | Path | nn.Module,
+    *,
+    revision: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    offline: bool | None = None,
+) -> LoadedModel:
+    """Load an image classifier, or describe a module that is already there.
+
+    Args:
+        name: A folder with safetensors, a hub id, or your own module.
+
+    Raises:
+        BadInput: If there is no such model, or it is no image classifier.
+        ArtifactRefused: If its files are pickles, damaged, or do not fit together.
+    """
+    if isinstance(name, nn.Module):
+        found = _own(name)
+    else:
+        found = _read_classifier(str(name), revision=revision, dtype=dtype, offline=offline)
     found.module.to(device).eval().requires_grad_(False)
     return _described(found)
 
@@ -159,6 +193,25 @@ def _read(name: str, *, revision: str | None, dtype: torch.dtype, offline: bool 
     return _Found(
         module=module, tokenizer=tokenizer, name=name.split("/")[-1],
         source=f"hub {name}@{commit}", revision=commit, sha256=files_sha256(weights),
+    )  # fmt: skip
+
+
+def _read_classifier(
+    name: str, *, revision: str | None, dtype: torch.dtype, offline: bool | None
+) -> _Found:
+    path, commit = Path(name).expanduser(), ""
+    if path.is_file():
+        raise BadInput(f"{path} is one file: give the folder with config.json and the safetensors")
+    if not path.is_dir():
+        if _looks_like_path(name):
+            raise BadInput(f"no folder is at {name}: check the path")
+        path, commit = fetch(name, revision=revision, offline=offline)
+    module, weights = read_classifier_folder(path, dtype)
+    pixels = pixel_format(module.config, path / "preprocessor_config.json")
+    source = f"hub {name}@{commit}" if commit else f"folder {path.resolve()}"
+    return _Found(
+        module=module, tokenizer=None, name=name.split("/")[-1] if commit else path.resolve().name,
+        source=source, revision=commit, sha256=files_sha256(weights), pixels=pixels,
     )  # fmt: skip
 
 
@@ -249,6 +302,7 @@ def _described(found: _Found) -> LoadedModel:
         source=found.source,
         revision=found.revision,
         sha256=found.sha256,
+        pixels=found.pixels,
         model_type=model_type,
         d_model=count("hidden_size"),
         n_layers=count("num_hidden_layers"),

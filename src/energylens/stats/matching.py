@@ -116,3 +116,55 @@ def _levelled(matrix: Float[Tensor, "feature feature"]) -> Float[Tensor, "featur
         scale = size.square().mean(axis, keepdim=True).sqrt()
         size = size / torch.where(scale > 0, scale, math.inf)
     return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRows:
+    """Whether own directions as a kind do better than others' directions.
+
+    Attributes:
+        share: Of all other directions, how many a feature's own one beats: mean over features.
+        null_mean, null_sd: The same with the directions dealt out, none to its own feature.
+        p: One-sided, (1 + #{null ≥ share}) / (1 + draws).
+    """
+
+    share: float
+    null_mean: float
+    null_sd: float
+    p: float
+
+
+def own_rows_test(
+    pairs: Float[Tensor, "feature feature"], *, draws: int = 2_000, generator: torch.Generator
+) -> OwnRows:
+    """One test for all features of a site that the own direction does better than others'.
+
+    Where many features share a direction, as those for one class of a classifier do, none can be
+    singled out from all others; as a kind they may still be far from exchangeable.
+
+    Args:
+        pairs: As for `matched_max_t`: `pairs[f, j]` of feature f with direction j, no nan.
+
+    Raises:
+        InsufficientData: If there are fewer than three features, or draws for a p of .05.
+
+    Example:
+        >>> g = torch.Generator().manual_seed(1)
+        >>> test = own_rows_test(torch.eye(40) + 0.1 * torch.rand(40, 40, generator=g), generator=g)
+        >>> test.share, round(test.p, 4)
+        (1.0, 0.0005)
+    """
+    if len(pairs) < 3 or draws < 19:
+        raise InsufficientData(
+            f"to deal directions out needs 3 features and 19 draws, got {len(pairs)} and {draws}"
+        )
+    size = _levelled(pairs)
+    # Share of the other directions that a direction beats, for every feature and direction.
+    beaten = (size.argsort(dim=1).argsort(dim=1).double() / (len(size) - 1)).cpu()
+    circle = torch.stack([torch.randperm(len(size), generator=generator) for _ in range(draws)])
+    null = beaten[circle, circle.roll(1, dims=1)].mean(1)
+    share = beaten.diagonal().mean()
+    return OwnRows(
+        share=float(share), null_mean=float(null.mean()), null_sd=float(null.std()),
+        p=float((1 + (null >= share).sum()) / (1 + draws)),
+    )  # fmt: skip

@@ -25,6 +25,8 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("measured_entropy", "measured, entropy", True),
     ("predicted_tuned", "predicted, tuned lens", True),
     ("measured_tuned", "measured, tuned lens", True),
+    ("predicted_class_energy", "predicted, class energy", True),
+    ("measured_class_energy", "measured, class energy", True),
 )  # fmt: skip
 MOST_PANELS = 9
 RULES = {"efas": "EFAS", "random": "chance"}
@@ -45,7 +47,7 @@ def figure(records: Records) -> Figure | None:
         short="Ablation",
         answer=_answer(calibration, records.table("calibration_pooled"))
         + _by_rule(records.table("calibration_rules")),
-        notes=_notes(ablated, calibration),
+        notes=_notes(ablated, calibration, records.unit),
         method=("method-intervention", "interventions"),
         panels=panels,
         columns=_columns(effects),
@@ -205,14 +207,16 @@ def _clear_of_null(calibration: Table, row: int) -> bool:
     return low > mean + Z95 * sd
 
 
-def _notes(ablated: Table, calibration: Table) -> list[str]:
+def _notes(ablated: Table, calibration: Table, unit: str) -> list[str]:
     rules = ablated.text("chosen_by")
     chosen = " · ".join(f"{rules.count(rule)} by {_rule(rule)}" for rule in sorted(set(rules)))
     null = finite(calibration.number("null_correlation_sd"))
     return [
-        f"n = {several(ablated.rows, 'feature')} ({chosen}), chosen on one half of the documents "
+        f"n = {several(ablated.rows, 'feature')} ({chosen}), chosen on one half of the {unit}s "
         "and intervened on in the other",
-        "a point: mean over the feature's contexts, 95 % bar over documents",
+        f"a point: mean over the {unit}s it is changed in, 95 % bar over {unit}s"
+        if unit == "image"
+        else "a point: mean over the feature's contexts, 95 % bar over documents",
         "dashed: measured = predicted; line: least squares",
         "both axes share one scale, and a bar may leave it",
         "grey diamonds: a step of the same size along a random direction",

@@ -9,7 +9,7 @@ import numpy as np
 from energylens.report.axes import Axes, frame
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
-from energylens.report.records import Records, Table
+from energylens.report.records import HEADLINES, Records, Table
 from energylens.report.text import several
 from energylens.results.format import percent
 
@@ -39,7 +39,7 @@ def figure(records: Records) -> Figure | None:
     if controls is None:
         return None
     rows = [*_real(records.table("layers")), *_controls(controls)]
-    shown = [i for i, row in enumerate(rows) if row.energy == "downstream"]
+    shown = [i for i, row in enumerate(rows) if row.energy in HEADLINES]
     kinds = list(dict.fromkeys(rows[i].what for i in shown))
     height = 96 + 44 * len(kinds)
     panels = [
@@ -57,7 +57,7 @@ def figure(records: Records) -> Figure | None:
             "one mark a site; bars: 95 %",
             "dashed: the 5 % that noise gives at p < .05",
             "every control runs through the same code as the real thing",
-            f"downstream energy; other energies in the table ({several(len(rows), 'row')})",
+            f"{_energy(rows, shown)}; other energies in the table ({several(len(rows), 'row')})",
         ],
         method=("method-controls", "controls"),
         panels=panels,
@@ -65,6 +65,11 @@ def figure(records: Records) -> Figure | None:
         tells=("what", "site", "rate", "discoveries", "scored"),
         wide=True,
     )
+
+
+def _energy(rows: Sequence[Row], shown: Sequence[int]) -> str:
+    name = rows[shown[0]].energy if shown else "no"
+    return f"{name.replace('_', ' ')}{'' if name.startswith('class') else ' energy'}"
 
 
 def _real(layers: Table | None) -> list[Row]:
@@ -173,7 +178,7 @@ def _answer(rows: Sequence[Row]) -> str:
     real = [row for row in rows if row.what == REAL]
     controls = [row for row in rows if row.what != REAL]
     if not controls:
-        return "No control was run for the downstream energy."
+        return "No control was run for the energy of the finding."
     rates = [row.rate for row in controls]
     found = int(sum(row.discoveries for row in controls))
     kinds = len({row.what for row in controls})

@@ -35,7 +35,7 @@ def figure(records: Records) -> Figure | None:
         question="How much of the state do the dictionaries keep?",
         short="Dictionaries",
         answer=_answer(trained if trained.rows else table),
-        notes=_notes(table),
+        notes=_notes(table, records.unit, records.place),
         method=("method-dictionaries", "dictionaries"),
         panels=[
             Panel(draw=partial(draw, table=table), label=label, height=280)
@@ -135,7 +135,7 @@ def _fvu(table: Table, row: int) -> str:
     return interval(fvu, low, high)
 
 
-def _notes(table: Table) -> list[str]:
+def _notes(table: Table, unit: str, place: str) -> list[str]:
     trained = table.equal("model", TRAINED)
     some = trained if trained.rows else table
     width, k, tokens = (
@@ -144,8 +144,8 @@ def _notes(table: Table) -> list[str]:
     dead = float(finite(some.number("dead_share")).max(initial=0.0))
     return [
         f"n = {several(some.rows, 'dictionary', 'dictionaries')}: TopK, {width} features, k = {k}, "
-        f"trained on {tokens} tokens",
-        "measured on held-out documents; bars: 95 % over documents",
+        f"trained on {tokens} {place}s",
+        f"measured on held-out {unit}s; bars: 95 % over {unit}s",
         f"dead features: at most {number(100 * dead, digits=2)} %",
         "null (grey): a random dictionary of the same width and k",
     ]

@@ -7,8 +7,8 @@ import numpy as np
 from energylens.report.axes import Axes, frame, room, sites_across, zero
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
-from energylens.report.places import depth, site_label
-from energylens.report.records import Records, Table, finite
+from energylens.report.places import depths, site_label
+from energylens.report.records import HEADLINES, Records, Table, finite
 from energylens.report.text import several
 from energylens.results.format import number
 
@@ -28,7 +28,7 @@ def figure(records: Records) -> Figure | None:
     table = records.table("layers")
     if table is None:
         return None
-    rows = np.flatnonzero([energy == "downstream" for energy in table.text("energy")])
+    rows = np.flatnonzero([energy in HEADLINES for energy in table.text("energy")])
     if not len(rows):
         return None
     headline = table.where(rows)
@@ -89,9 +89,10 @@ def _band(axes: Axes, layers: Table, row: int, x: float, half: float) -> None:
 
 
 def _points(axes: Axes, features: Table) -> None:
+    where = depths(features.text("site"))
     for name, marker in (("attractor", "o"), ("repulsor", "s")):
         some = features.equal("verdict", name)
-        places = [depth(site) for site in some.text("site")]
+        places = [where[site] for site in some.text("site")]
         axes.plot(places, some.number("efas"), marker, ms=5, mec=LIGHT["paper"],
                   mew=0.6, color=LIGHT[name], alpha=0.9, zorder=5)  # fmt: skip
 

@@ -28,11 +28,11 @@ def figure(records: Records) -> Figure | None:
         name="volcano",
         question="Which features follow the energy?",
         short="Alignment",
-        answer=_answer(scored),
-        notes=_notes(ordered, scored, limit),
+        answer=_answer(scored, records.unit),
+        notes=_notes(ordered, scored, limit, unit=records.unit, place=records.place),
         method=("method-efas", "energy–feature alignment"),
         panels=[
-            Panel(draw=partial(_draw, scored=scored, limit=limit,
+            Panel(draw=partial(_draw, scored=scored, limit=limit, unit=records.unit,
                                labels=_labels(scored, peak_tokens(records.table("contexts")))),
                   height=340, label="EFAS of every scored feature against its absolute t.")
         ],
@@ -48,7 +48,7 @@ def threshold(scored: Table, layers: Table | None) -> float:
     where the p of the two says; nan if no feature is beyond.
     """
     if layers is not None and "threshold_t" in layers.columns:
-        given = finite(layers.equal("energy", "downstream").number("threshold_t"))
+        given = finite(layers.headline().number("threshold_t"))
         if len(given):
             return float(given.max())
     p = scored.number("p_documents" if "p_documents" in scored.columns else "p_max_t")
@@ -69,10 +69,10 @@ def _beyond(scored: Table) -> np.ndarray:
     return np.isin(scored.text("verdict"), [side for side, _ in SIDES])
 
 
-def _draw(axes: Axes, *, scored: Table, limit: float, labels: list[Label]) -> Marks:
+def _draw(axes: Axes, *, scored: Table, limit: float, unit: str, labels: list[Label]) -> Marks:
     efas, size = scored.number("efas"), np.abs(scored.number("t"))
     beyond = _beyond(scored)
-    frame(axes, across="EFAS (correlation)", up="|t|, clustered by document", signed="x")
+    frame(axes, across="EFAS (correlation)", up=f"|t|, clustered by {unit}", signed="x")
     axes.grid(visible=False)
     top = max(float(size.max(initial=1.0)) * 1.08, 0.0 if np.isnan(limit) else limit * 1.15)
     reach = 1.3 * float(np.abs(efas).max(initial=0.01))
@@ -123,9 +123,9 @@ def _labels(scored: Table, peaks: dict[tuple[str, int], str]) -> list[Label]:
     return labels
 
 
-def _answer(scored: Table) -> str:
+def _answer(scored: Table, unit: str) -> str:
     if not scored.rows:
-        return "None could be scored: no feature was active often enough, in enough documents."
+        return f"None could be scored: no feature was active often enough, in enough {unit}s."
     verdict = scored.text("verdict")
     attractors, repulsors = verdict.count("attractor"), verdict.count("repulsor")
     if not attractors + repulsors:
@@ -147,15 +147,15 @@ def _largest(scored: Table, rows: np.ndarray) -> str:
     return f"EFAS is {interval(value, low, high, signed=True)}, of {names(one)[0]}"
 
 
-def _notes(features: Table, scored: Table, limit: float) -> list[str]:
+def _notes(features: Table, scored: Table, limit: float, *, unit: str, place: str) -> list[str]:
     sites = len(set(features.text("site")))
     documents = number(float(finite(scored.number("n_documents")).max(initial=0)))
     notes = [
         f"n = {several(scored.rows, 'feature')} of {several(sites, 'site')}, each active in up to "
-        f"{documents} held-out documents",
-        f"{features.rows - scored.rows:,} undefined (dead, or too few active tokens or documents)",
-        "unit: document",
-        "null (grey): signs flipped by document, max-T over all features of all sites",
+        f"{documents} held-out {unit}s",
+        f"{features.rows - scored.rows:,} undefined (dead, or too few active {place}s or {unit}s)",
+        f"unit: {unit}",
+        f"null (grey): signs flipped by {unit}, max-T over all features of all sites",
     ]
     if "p_rows" in features.columns:
         above = int((~_beyond(scored) & (np.abs(scored.number("t")) > limit)).sum())
@@ -165,7 +165,5 @@ def _notes(features: Table, scored: Table, limit: float) -> list[str]:
         )
     halves = finite(scored.number("replicated"))
     if len(halves):
-        notes.append(
-            f"{int(halves.sum()):,} of {len(halves):,} found in each half of the documents"
-        )
+        notes.append(f"{int(halves.sum()):,} of {len(halves):,} found in each half of the {unit}s")
     return notes

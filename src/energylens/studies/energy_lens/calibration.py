@@ -16,6 +16,7 @@ from energylens.core.ports import Store
 from energylens.core.sites import layer_of
 from energylens.stats.bootstrap import cluster_bootstrap, interval
 from energylens.stats.ranking import spearman
+from energylens.studies.energy_lens.parts import part_of
 from energylens.studies.energy_lens.proof import ABLATE, KINDS, RULES
 
 Row = dict[str, Any]
@@ -33,7 +34,7 @@ def calibration_rows(
     store: Store, sites: Collection[str], documents: Mapping[str, Tensor], *, seed: int
 ) -> Iterator[Row]:
     """Predicted against measured ablation over the features of each site."""
-    proofs = {site: store.tensors(f"proof.{site}") for site in sites}
+    proofs = {site: store.tensors(part_of("proof", site)) for site in sites}
     for site, proof in proofs.items():
         row = _calibration([(proof, documents[site])], seed=seed)
         yield {"site": site, "layer": layer_of(site), **row}
@@ -43,7 +44,7 @@ def pooled_calibration(
     store: Store, sites: Collection[str], documents: Mapping[str, Tensor], *, seed: int
 ) -> Row:
     """The same over the features of all sites together."""
-    everything = [(store.tensors(f"proof.{site}"), documents[site]) for site in sites]
+    everything = [(store.tensors(part_of("proof", site)), documents[site]) for site in sites]
     return {"sites": len(everything), **_calibration(everything, seed=seed)}
 
 
@@ -57,9 +58,9 @@ def calibration_by_rule(
 
 
 def _of_rule(store: Store, site: str, rule: str) -> dict[str, Tensor]:
-    choices = store.record(f"proof.{site}")["choices"]
+    choices = store.record(part_of("proof", site))["choices"]
     features = torch.tensor([feature for feature, by in choices if by == rule], dtype=torch.long)
-    proof = store.tensors(f"proof.{site}")
+    proof = store.tensors(part_of("proof", site))
     mine = torch.isin(proof["feature"], features)
     return {name: tensor[mine] for name, tensor in proof.items()}
 

@@ -28,6 +28,7 @@ from energylens.stats.nulls import (
 )
 from energylens.studies.energy_lens.bench import Bench, RandomDirections
 from energylens.studies.energy_lens.held import Held
+from energylens.studies.energy_lens.parts import file_name, part_of
 
 TRAINED = "trained"
 RANDOM_DIRECTIONS = 1024
@@ -56,7 +57,7 @@ def train_sites(
     The model is run once for all sites that still miss a dictionary; each dictionary is saved when
     it is done.
     """
-    missing = [site for site in sites if not store.done(_part(model, site))]
+    missing = [site for site in sites if not store.done(bench_part(model, site))]
     if missing:
         store.require_room(len(missing) * _bytes_of_a_bench(subject, options))
         # The tuned lens is trained to the model's own output, which the last block decides.
@@ -69,17 +70,17 @@ def train_sites(
         for site in missing:
             here = rows[site] if site in last else rows.pop(site)
             trained = train_bench(
-                here, options, torch.Generator().manual_seed(_seed(seed, model, site)),
+                here, options, torch.Generator().manual_seed(seed_of(seed, model, site)),
                 metadata={"hook_name": site, "model_name": subject.loaded.name},
                 progress=progress, label=f"dictionary {site} ({model})",
             )  # fmt: skip
             if final is not None:
-                generator = torch.Generator().manual_seed(_seed(seed, "translator", site))
+                generator = torch.Generator().manual_seed(seed_of(seed, "translator", site))
                 trained = replace(trained, translator=_translator(
                     subject, site, here, final, trained, generator, progress
                 ))  # fmt: skip
-            _save(trained, store, model, site)
-    return {site: bench_of(_kept(store, model, site), device=subject.device) for site in sites}
+            save_bench(trained, store, model, site)
+    return {site: bench_of(kept_bench(store, model, site), device=subject.device) for site in sites}
 
 
 def _translator(
@@ -102,8 +103,9 @@ def _translator(
     )  # fmt: skip
 
 
-def _kept(store: Store, model: str, site: str) -> "TrainedBench":
-    part = _part(model, site)
+def kept_bench(store: Store, model: str, site: str) -> "TrainedBench":
+    """The dictionary of a site as `save_bench` left it."""
+    part = bench_part(model, site)
     controls, record = store.tensors(part), store.record(part)
     translator = None
     if "translator_A" in controls:
@@ -117,12 +119,14 @@ def _kept(store: Store, model: str, site: str) -> "TrainedBench":
     )  # fmt: skip
 
 
-def _part(model: str, site: str) -> str:
-    return f"dictionary.{model}.{site}"
+def bench_part(model: str, site: str) -> str:
+    """The part that holds the dictionary of a site."""
+    return part_of(f"dictionary.{model}", site)
 
 
 def _folder(model: str, site: str) -> str:
-    return f"dictionaries/{site}" if model == TRAINED else f"dictionaries/{model}/{site}"
+    folder = file_name(site)
+    return f"dictionaries/{folder}" if model == TRAINED else f"dictionaries/{model}/{folder}"
 
 
 def _bytes_of_a_bench(subject: Subject, options: TrainOptions) -> int:
@@ -130,10 +134,10 @@ def _bytes_of_a_bench(subject: Subject, options: TrainOptions) -> int:
     return round(1.1 * 4 * 3 * options.width * (subject.loaded.d_model or 1))
 
 
-def _save(trained: "TrainedBench", store: Store, model: str, site: str) -> None:
+def save_bench(trained: "TrainedBench", store: Store, model: str, site: str) -> None:
     """Dictionaries of the trained model are kept as folders that SAELens reads; those of a
     control only until the run is done."""
-    part, folder = _part(model, site), _folder(model, site)
+    part, folder = bench_part(model, site), _folder(model, site)
     written = saelens.files(trained.dictionary)
     tensors, record = dict(trained.controls), dict(trained.record)
     if (lens := trained.translator) is not None:
@@ -204,7 +208,7 @@ def _chance_fvu(
     return float(fvu(rows, chance.reconstruct(rows)))
 
 
-def _seed(seed: int, *names: str) -> int:
+def seed_of(seed: int, *names: str) -> int:
     """One seed a part, so that a part is the same whichever parts were redone before it."""
     from hashlib import sha256
 

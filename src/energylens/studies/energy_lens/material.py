@@ -52,7 +52,7 @@ def gather(options: EnergyLens, store: Store | None, say: Callable[[str], None])
     """
     options = settled(options)
     say(f"loading {options.model}")
-    loaded = load_model(options.model, device=_device(options.device))
+    loaded = load_model(options.model, device=checked_device(options.device))
     if loaded.tokenizer is None:
         raise BadInput(f"{loaded.name} has no tokenizer: put tokenizer.json beside its weights")
     if loaded.context and options.context > loaded.context:  # some tell no greatest length
@@ -108,7 +108,12 @@ def _refuse_what_lacks(subject: Subject) -> None:
             )
 
 
-def _device(name: str) -> str:
+def checked_device(name: str) -> str:
+    """A device that can be computed on.
+
+    Raises:
+        BadInput: If there is no such device here.
+    """
     kind = name.split(":")[0]
     if kind == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"device {name!r} was asked for and this machine has no CUDA: use cpu")

@@ -97,8 +97,7 @@ def score_piece(
         controls: Whether to score permuted decoders, another document and random directions too.
         budget_mb: Memory for one batch's activations.
     """
-    tally = Tally(benches, n_units=piece.n_units, lens=lens, keep=keep,
-                   controls=controls)  # fmt: skip
+    tally = Tally(benches, n_units=piece.n_units, keep=keep, controls=controls)
     fit = min(8, rows_per_batch(subject, piece.ids.shape[1], len(benches), budget_mb=budget_mb,
                                 grad=True))  # fmt: skip
     rows = -(-len(piece.ids) // -(-len(piece.ids) // fit))  # batches of like size
@@ -108,7 +107,8 @@ def score_piece(
                 states, gradients, surprisal = downstream_gradients(subject, batch, list(benches))
             tally.loss(batch, surprisal)
             for site in benches:
-                tally.site(subject, site, batch, states[site], gradients[site])
+                found = tally.site(site, batch, states[site], gradients[site])
+                tally.lenses(subject, site, batch, found, lens)
             advance(batch.ids.numel())
     return tally.tensors()
 

@@ -143,10 +143,12 @@ def replicated(scores: SiteScores, halves: Sequence[Alignment]) -> Bool[Tensor, 
     return agree
 
 
-def score_half(scored: Scored, site: str, bench: Bench, *, half: int) -> SiteScores:
+def score_half(
+    scored: Scored, site: str, bench: Bench, *, half: int, energy: str = HEADLINE
+) -> SiteScores:
     """Scores of one site over one half of the documents, to choose features by; its p-values of
     families are not read."""
-    found = scored.alignment(f"{site}/{HEADLINE}", bench.dictionary.W_dec, half=half)
+    found = scored.alignment(f"{site}/{energy}", bench.dictionary.W_dec, half=half)
     unknown = torch.full_like(found.efas, torch.nan)
     return _site_scores(found, _evident(found), unknown, unknown, unknown, torch.nan)
 
@@ -156,7 +158,7 @@ def score_site(
 ) -> SiteScores:
     """Scores of one site as a family of its own; `name` is an energy or the permuted decoder."""
     kind = "permuted" if name == PERMUTED else "dictionary"
-    return _family({site: bench}, scored, name, kind, code="", draws=draws, seed=seed)[site]
+    return score_sites({site: bench}, scored, name, kind, code="", draws=draws, seed=seed)[site]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,15 +169,19 @@ class Inference:
         energies: By energy, then by site.
         controls: By control, then by site; all for the headline energy.
         replicated: By site: features whose halves agree.
+        headline_name: The energy that the finding rests on.
+        unit: What the statistics count as independent.
     """
 
     energies: Mapping[str, Mapping[str, SiteScores]]
     controls: Mapping[str, Mapping[str, SiteScores]]
     replicated: Mapping[str, Bool[Tensor, " feature"]]
+    headline_name: str = HEADLINE
+    unit: str = "document"
 
     @property
     def headline(self) -> Mapping[str, SiteScores]:
-        return self.energies[HEADLINE]
+        return self.energies[self.headline_name]
 
 
 def infer(
@@ -192,7 +198,7 @@ def infer(
     def family(
         name: str, kind: str = "dictionary", *, code: str = "", over: Scored = scored
     ) -> dict[str, SiteScores]:
-        return _family(benches, over, name, kind, code=code, draws=draws, seed=seed)
+        return score_sites(benches, over, name, kind, code=code, draws=draws, seed=seed)
 
     energies = {HEADLINE: family(HEADLINE)}
     energies |= {
@@ -206,26 +212,33 @@ def infer(
         OTHER: family(OTHER, code=OTHER),
     }
     if empty_benches is not None and empty_scored is not None:
-        controls[RANDOM_WEIGHTS] = _family(
+        controls[RANDOM_WEIGHTS] = score_sites(
             empty_benches, empty_scored, HEADLINE, "dictionary", code="", draws=draws, seed=seed
         )
-    agree = {
-        site: replicated(energies[HEADLINE][site], [
-            scored.alignment(f"{site}/{HEADLINE}", bench.dictionary.W_dec, half=half)
+    agree = agreement(benches, scored, energies[HEADLINE], HEADLINE)
+    return Inference(energies=energies, controls=controls, replicated=agree)
+
+
+def agreement(
+    benches: Mapping[str, Bench], scored: Scored, scores: Mapping[str, SiteScores], energy: str
+) -> dict[str, Bool[Tensor, " feature"]]:
+    """By site: the features whose halves agree."""
+    return {
+        site: replicated(scores[site], [
+            scored.alignment(f"{site}/{energy}", bench.dictionary.W_dec, half=half)
             for half in (0, 1)
         ])
         for site, bench in benches.items()
     }  # fmt: skip
-    return Inference(energies=energies, controls=controls, replicated=agree)
 
 
-def _family(
+def score_sites(
     benches: Mapping[str, Bench],
     scored: Scored,
     name: str,
     kind: str,
     *,
-    code: str,
+    code: str = "",
     draws: int,
     seed: int,
 ) -> dict[str, SiteScores]:

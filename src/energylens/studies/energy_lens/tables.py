@@ -26,6 +26,7 @@ from energylens.studies.energy_lens.contest_tables import (
     saliency_rows,
 )
 from energylens.studies.energy_lens.lens import LENS, TUNED
+from energylens.studies.energy_lens.parts import part_of
 from energylens.studies.energy_lens.passes import Pass
 from energylens.studies.energy_lens.proof import KINDS
 from energylens.studies.energy_lens.scoring import Scored
@@ -61,7 +62,8 @@ def feature_rows(
                for name in ("efas", "low", "high", "t", "p", "q", "p_max_t", "p_documents",
                             "p_rows", "attribution", "beyond")},
             **{f"{name}_{energy}": getattr(inference.energies[energy][site], name)
-               for energy in LENS for name in ("efas", "p_max_t")},
+               for energy in inference.energies if energy != inference.headline_name
+               for name in ("efas", "p_max_t")},
             "defined": scores.scored, "agree": inference.replicated[site],
         }  # fmt: skip
         for f, values in enumerate(zip(*(c.tolist() for c in columns.values()), strict=True)):
@@ -102,7 +104,7 @@ def layer_rows(inference: Inference) -> Iterator[Row]:
                 "threshold_efas_median": _median_threshold(scores),
                 **_rate(scores),
                 "replicated": (int((inference.replicated[site] & scores.beyond).sum())
-                               if energy == HEADLINE else None),
+                               if energy == inference.headline_name else None),
                 **{f"quantile_{q:02d}": _quantile(efas, q) for q in QUANTILES},
                 "null_05": _quantile(null_efas, 5), "null_95": _quantile(null_efas, 95),
             }  # fmt: skip
@@ -133,7 +135,8 @@ def control_rows(inference: Inference) -> Iterator[Row]:
             discoveries = int(scores.beyond.sum())
             largest = scores.efas[scores.scored].abs()
             yield {
-                "control": control, "energy": HEADLINE, "site": site, "layer": layer_of(site),
+                "control": control, "energy": inference.headline_name, "site": site,
+                "layer": layer_of(site),
                 "scored": n, "documents": scores.documents,
                 "discoveries": discoveries,
                 **_rate(scores),
@@ -167,7 +170,7 @@ def dictionary_rows(
     """Held-out reconstruction of every dictionary, beside random directions of the same k."""
     generator = torch.Generator().manual_seed(seed)
     for site, bench in benches.items():
-        record = store.record(f"dictionary.{model}.{site}")
+        record = store.record(part_of(f"dictionary.{model}", site))
         samples = scored.total(f"{site}/features/samples")
         residual, variance = residual_and_variance(scored, site)
         fvu = weighted_means_interval(residual, variance, draws=1000, generator=generator)
@@ -182,8 +185,9 @@ def dictionary_rows(
             **dict.fromkeys(("loss_recovered", "loss_clean", "loss_ablated", "loss_reconstructed"),
                             float("nan")),
         }  # fmt: skip
-        if store.done(f"substitution.{site}") and model == "trained":
-            clean, ablated, rebuilt = store.tensors(f"substitution.{site}")["losses"].mean(1)
+        substitution = part_of("substitution", site)
+        if store.done(substitution) and model == "trained":
+            clean, ablated, rebuilt = store.tensors(substitution)["losses"].mean(1)
             row |= {
                 "loss_clean": float(clean), "loss_ablated": float(ablated),
                 "loss_reconstructed": float(rebuilt),
@@ -252,7 +256,9 @@ def effect_rows(store: Store, sites: Mapping[str, Bench], documents: Mapping[str
 ):  # fmt: skip
     """One row a feature and intervention: predicted and measured change, mean over windows."""
     for site in sites:
-        proof, chosen = store.tensors(f"proof.{site}"), store.record(f"proof.{site}")["choices"]
+        part = part_of("proof", site)
+        proof, record = store.tensors(part), store.record(part)
+        chosen, energies = record["choices"], record.get("energies", LENS)
         for feature, rule in chosen:
             for number, kind in enumerate(KINDS):
                 mine = (proof["feature"] == feature) & (proof["kind"] == number)
@@ -272,8 +278,8 @@ def effect_rows(store: Store, sites: Mapping[str, Bench], documents: Mapping[str
                     "low": float(bounds.low) if bounds else float("nan"),
                     "high": float(bounds.high) if bounds else float("nan"),
                     "kl": float(proof["kl"][mine].mean()),
-                    **{f"{what}_{energy}": lens[len(LENS) * measured + number]
-                       for number, energy in enumerate(LENS)
+                    **{f"{what}_{energy}": lens[len(energies) * measured + number]
+                       for number, energy in enumerate(energies)
                        for measured, what in enumerate(("predicted", "measured"))},
                 }  # fmt: skip
 

@@ -1,12 +1,14 @@
 """Running sums of one piece of text, by site: what every energy and control is made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from energylens.activations.batch import Batch
+from energylens.activations.images import Places
 from energylens.activations.subject import Subject
 from energylens.energy.alignment import ActivationSums, ForceSums, active_forces
 from energylens.features.code import SparseCode
@@ -28,30 +30,44 @@ LENS_STRIDE = {**dict.fromkeys(RAW, 8), TUNED: 4}
 Lenses = Sequence[Sequence[str]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What of a batch enters the statistics of one site.
+
+    Attributes:
+        scored: Which places those are.
+        unit: Index of the unit of each.
+    """
+
+    scored: Bool[Tensor, "batch pos"]
+    rows: Float[Tensor, "sample d_model"]
+    code: SparseCode
+    unit: Int[Tensor, " sample"]
+
+
 class Tally:
-    """Running sums of one piece, by site; units are the piece's documents."""
+    """Running sums of one piece, by site; units are the piece's documents, or images."""
 
     def __init__(
         self,
         benches: Mapping[str, Bench],
         *,
         n_units: int,
-        lens: Lenses,
         keep: bool,
         controls: bool,
+        headline: str = HEADLINE,
     ) -> None:
         self.benches, self.n_units = benches, n_units
-        self.lens, self.keep, self.controls = lens, keep, controls
+        self.keep, self.controls, self.headline = keep, controls, headline
         self.sums: dict[str, ActivationSums | ForceSums] = {}
         self.lists: dict[str, list[Tensor]] = {}
 
     def loss(self, batch: Batch, surprisal: Tensor) -> None:
-        self._append("loss", surprisal)
-        self._append("unit", batch.document)
+        self.append("loss", surprisal)
+        self.append("unit", batch.document)
 
-    def site(
-        self, subject: Subject, site: str, batch: Batch, states: Tensor, gradients: Tensor
-    ) -> None:
+    def site(self, site: str, batch: Batch | Places, states: Tensor, gradients: Tensor) -> Counted:
+        """Sums of the headline energy and of its controls; returns what entered them."""
         bench, scored = self.benches[site], batch.scored
         unit = batch.document[:, None].expand_as(scored)[scored]
         everything = states[scored]
@@ -64,16 +80,29 @@ class Tally:
         self._reconstruction(site, bench.dictionary, rows, code, unit)
         self._activation(f"{site}/features", code, unit)
         directions = bench.dictionary.W_dec
-        self._force(f"{site}/{HEADLINE}", code, gradient, directions, unit)
-        self._append(f"{site}/norms", states.norm(dim=-1))
-        for names in self.lens:
-            some = batch.positions[scored] % LENS_STRIDE[names[0]] == 1
-            self._lens(subject, site, names, rows[some], batch.next_ids[scored][some],
-                       code.of_rows(some), unit[some])  # fmt: skip
+        self._force(f"{site}/{self.headline}", code, gradient, directions, unit)
+        self.append(f"{site}/norms", states.norm(dim=-1))
         if self.controls:
             self._force(f"{site}/{PERMUTED}", code, gradient, bench.permuted, unit)
             self._other_document(site, batch, scored, code, gradients, directions, unit)
             self._random_directions(site, bench.random, rows, gradient, unit)
+        return Counted(scored=scored, rows=rows, code=code, unit=unit)
+
+    def energy(self, site: str, name: str, found: Counted, gradients: Tensor) -> None:
+        """Sums of one more energy on the same places."""
+        directions = self.benches[site].dictionary.W_dec
+        gradient = gradients[found.scored]
+        self._force(f"{site}/{name}", found.code, gradient, directions, found.unit)
+
+    def lenses(
+        self, subject: Subject, site: str, batch: Batch, found: Counted, lens: Lenses
+    ) -> None:
+        """Sums of the energies that are read through a lens."""
+        for names in lens:
+            some = batch.positions[found.scored] % LENS_STRIDE[names[0]] == 1
+            next_ids = batch.next_ids[found.scored][some]
+            self._lens(subject, site, names, found.rows[some], next_ids,
+                       found.code.of_rows(some), found.unit[some])  # fmt: skip
 
     def _keep(
         self,
@@ -84,12 +113,12 @@ class Tally:
         states: Tensor,
         gradients: Tensor,
     ) -> None:
-        self._append(f"{site}/massive", ~ordinary)
+        self.append(f"{site}/massive", ~ordinary)
         if self.keep:
-            self._append(f"{site}/indices", indices.int())
-            self._append(f"{site}/values", values)
-            self._append(f"{site}/states", states)
-            self._append(f"{site}/gradients", gradients)
+            self.append(f"{site}/indices", indices.int())
+            self.append(f"{site}/values", values)
+            self.append(f"{site}/states", states)
+            self.append(f"{site}/gradients", gradients)
 
     def _activation(self, name: str, code: SparseCode, unit: Tensor) -> None:
         sums = self._activation_sums(name, code.width, code.values)
@@ -125,7 +154,7 @@ class Tally:
     def _other_document(
         self,
         site: str,
-        batch: Batch,
+        batch: Batch | Places,
         scored: Tensor,
         code: SparseCode,
         gradients: Tensor,
@@ -188,7 +217,7 @@ class Tally:
             self.lists[name] = [values.new_zeros(self.n_units, *values.shape[1:])]
         self.lists[name][0].index_add_(0, unit, values)
 
-    def _append(self, name: str, values: Tensor) -> None:
+    def append(self, name: str, values: Tensor) -> None:
         self.lists.setdefault(name, []).append(values)
 
     def tensors(self) -> dict[str, Tensor]:
