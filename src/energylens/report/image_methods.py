@@ -91,8 +91,8 @@ IMAGE_METHODS: tuple[Method, ...] = (
             "ablated (a′ = 0) or doubled (a′ = 2a) at every place of an image where they are "
             "active, with what the dictionary fails to reconstruct carried along unchanged. Beside "
             "it stands, in the same images, a step of the same size along a random direction.",
-            "Calibration: slope and correlation of measured on predicted change of the margin over "
-            "features, with intervals over images; its null permutes the predictions among "
+            "Calibration: slope and correlation of measured on predicted change of the class "
+            "energy over features, with intervals over images; its null permutes the predictions among "
             "features.",
         ),
         sources=(NANDA,),
@@ -102,7 +102,7 @@ IMAGE_METHODS: tuple[Method, ...] = (
         anchor="method-classes",
         title="Classes",
         table="class_effects",
-        formula=("Δ_c = log p(c | changed) − log p(c | unchanged)",),
+        formula=("Δ_c = change of z_c − mean_c z_c",),
         text=(
             "Δ_c is the mean over images in which the feature is active, with Student's interval; "
             "p flips its sign by image, and q is by Benjamini and Hochberg over all pairs of "

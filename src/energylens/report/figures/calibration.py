@@ -25,8 +25,8 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("measured_entropy", "measured, entropy", True),
     ("predicted_tuned", "predicted, tuned lens", True),
     ("measured_tuned", "measured, tuned lens", True),
-    ("predicted_class_energy", "predicted, class energy", True),
-    ("measured_class_energy", "measured, class energy", True),
+    ("predicted_class_margin", "predicted, margin", True),
+    ("measured_class_margin", "measured, margin", True),
 )  # fmt: skip
 MOST_PANELS = 9
 RULES = {"efas": "EFAS", "random": "chance"}

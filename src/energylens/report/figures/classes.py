@@ -1,4 +1,4 @@
-"""Which classes does a feature raise and lower? What its ablation did to log p of every class."""
+"""Which classes does a feature raise and lower? What its ablation did to every logit."""
 
 from functools import partial
 
@@ -15,8 +15,8 @@ from energylens.results.format import interval, number, percent
 MOST_FEATURES, MOST_CLASSES = 20, 20
 LARGEST = 15  # points across, of the largest change
 COLUMNS: tuple[tuple[str, str, bool], ...] = (
-    ("n_images", "images", False), ("change", "change of log p (nats)", True),
-    ("low", "95 % from", True), ("high", "to", True), ("random", "random step", True),
+    ("n_images", "images", False), ("change", "change of centred logit (nats)", True),
+    ("low", "95 % from", True), ("high", "to", True), ("random", "random step, mean size", False),
     ("p", "p", False), ("q", "q", False),
 )  # fmt: skip
 
@@ -34,19 +34,20 @@ def figure(records: Records) -> Figure | None:
         short="Classes",
         answer=_answer(table, records.table("accuracy_contrast")),
         notes=[
-            "blue circle: raises the class (ablating the feature lowers its log p); vermilion "
-            "square: lowers it; filled: q ≤ .05 over all pairs; area: size of the change",
+            "blue circle: raises the class (ablating the feature lowers its logit against the mean "
+            "of all); vermilion square: lowers it; filled: q ≤ .05 over all pairs; area: size of the change",
             f"the {len(features)} features of largest effect of "
             f"{several(len(set(names(table))), 'feature')} ablated",
             "unit: image in which the feature is active; null: signs flipped by image",
-            "a random step of the same size, mean of |change|: "
-            f"{number(float(np.abs(table.number('random')).mean()), digits=2)} nats",
+            "mean size of a change: "
+            f"{number(float(np.abs(table.number('change')).mean()), digits=2)} nats; by a random "
+            f"step of the same size {number(float(table.number('random').mean()), digits=2)}",
         ],
         method=("method-classes", "classes"),
         panels=[
             Panel(draw=partial(_draw, table=table, shown=shown, classes=classes, features=features),
                   height=90 + 22 * len(features),
-                  label="Change of log p of every class by ablating each feature.")
+                  label="Change of every class's logit by ablating each feature.")
         ],
         columns=_columns(table),
         tells=("name", "class", "change", "low", "high", "random", "q"),
@@ -115,8 +116,8 @@ def _answer(table: Table, contrast: Table | None) -> str:
         text = (
             f"{len(sure):,} of {table.rows:,} pairs of feature and class move beyond chance, of "
             f"{len({names(table)[row] for row in sure})} of {several(every, 'feature')}. The "
-            f"largest: ablating {names(table)[best]} changes log p of class "
-            f"{table.text('class')[best]} by {told} nats."
+            f"largest: ablating {names(table)[best]} changes the logit of class "
+            f"{table.text('class')[best]} against the mean by {told} nats."
         )
     if contrast is None:
         return text

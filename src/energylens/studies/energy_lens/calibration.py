@@ -36,7 +36,7 @@ def calibration_rows(
     """Predicted against measured ablation over the features of each site."""
     proofs = {site: store.tensors(part_of("proof", site)) for site in sites}
     for site, proof in proofs.items():
-        row = _calibration([(proof, documents[site])], seed=seed)
+        row = calibrate([(proof, documents[site])], seed=seed)
         yield {"site": site, "layer": layer_of(site), **row}
 
 
@@ -45,7 +45,7 @@ def pooled_calibration(
 ) -> Row:
     """The same over the features of all sites together."""
     everything = [(store.tensors(part_of("proof", site)), documents[site]) for site in sites]
-    return {"sites": len(everything), **_calibration(everything, seed=seed)}
+    return {"sites": len(everything), **calibrate(everything, seed=seed)}
 
 
 def calibration_by_rule(
@@ -54,7 +54,7 @@ def calibration_by_rule(
     """The same over the features of all sites that were chosen by one rule."""
     for rule in RULES:
         chosen = [(_of_rule(store, site, rule), documents[site]) for site in sites]
-        yield {"chosen_by": rule, **_calibration(chosen, seed=seed)}
+        yield {"chosen_by": rule, **calibrate(chosen, seed=seed)}
 
 
 def _of_rule(store: Store, site: str, rule: str) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ def _of_rule(store: Store, site: str, rule: str) -> dict[str, Tensor]:
     return {name: tensor[mine] for name, tensor in proof.items()}
 
 
-def _calibration(proofs: Sequence[Proof], *, seed: int) -> Row:
+def calibrate(proofs: Sequence[Proof], *, seed: int) -> Row:
     """Slope and correlations with a bootstrap over documents, and with features shuffled."""
     predicted, measured, count = _by_document(proofs)
     generator = torch.Generator().manual_seed(seed)

@@ -1,6 +1,7 @@
 """The finding in words and figures, computed from the tables and nothing else."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from energylens.studies.energy_lens.estimates import (
     suspicions,
 )
 from energylens.studies.energy_lens.statistics import RANDOM_WEIGHTS, Inference
+from energylens.studies.energy_lens.tally import RANDOM as RANDOM_DIRECTIONS
 from energylens.studies.energy_lens_classifier import EnergyLensClassifier
 from energylens.studies.energy_lens_classifier.material import Material
 from energylens.studies.energy_lens_classifier.scoring import CLASS_ENERGY, MARGIN
@@ -41,10 +43,10 @@ def summarise(
         study="energy-lens-classifier",
         subject=f"{material.subject.loaded.name} · {material.held_out.name}",
         finding=_finding(figures),
-        detail=detail(figures, MARGIN),
+        detail=detail(figures, MARGIN) + _predicted(figures),
         grade="real",
         figures=figures,
-        controls=control_verdicts(inference) | _own_row_controls(rows),
+        controls=_verdicts(inference) | _own_row_controls(rows),
         cards=tuple(name for name in CARDS if name in figures),
         limits=tuple(_limits(material, rows)),
         suspicious=tuple(suspicions(inference, rows)),
@@ -79,10 +81,22 @@ def _figures(inference: Inference, rows: Rows, material: Material) -> dict[str, 
         figures[f"rate_at_05.{slug}"] = rate_figure(sites, inference, control)
     figures[f"replicated_share.{MARGIN}"] = replication_figure(inference)
     figures |= calibration_figures(rows["calibration_pooled"][0], unit=UNIT)
+    for row in rows["calibration_energies"]:
+        figures |= calibration_figures(row, chosen=row["energy"], unit=UNIT)
     figures |= _own_rows(rows)
     figures |= _ablations(rows)
     figures |= _accuracy(rows, material)
     return figures
+
+
+def _verdicts(inference: Inference) -> dict[str, Control]:
+    """Controls of the family-wise count; random directions need only stay below real features."""
+    found = control_verdicts(inference)
+    found["matched_random_directions"] = replace(
+        found["matched_random_directions"], expected="few discoveries; p < .05 in more than 5 %:"
+        " a random direction carries some of every class",
+    )  # fmt: skip
+    return found
 
 
 def _own_rows(rows: Rows) -> dict[str, Estimate]:
@@ -113,9 +127,7 @@ def _ablations(rows: Rows) -> dict[str, Estimate]:
         [row for row in rows["effects"] if row["intervention"] == kind]
         for kind in ("ablate", "random direction")
     )
-    raising, chance = (
-        sum(row["class_energy_low"] > 0 for row in some) for some in (ablated, random)
-    )
+    raising, chance = (sum(row["low"] > 0 for row in some) for some in (ablated, random))
     if ablated:
         figures["ablations_raising.class_energy"] = Estimate(
             raising, f"of {len(ablated)} ablated features", null_mean=float(chance),
@@ -179,6 +191,14 @@ def _wilson(right: int, total: int) -> tuple[float, float]:
     return float(rate.low), float(rate.high)
 
 
+def _predicted(figures: dict[str, Estimate]) -> str:
+    """How well slopes predict, of the margin: the class energy is in the sentence before."""
+    r = figures[f"calibration_correlation.{MARGIN}"]
+    if not math.isfinite(r.value):
+        return ""
+    return f" Of the margin they correlate {interval(r.value, r.low, r.high)}."
+
+
 def _own_row_controls(rows: Rows) -> dict[str, Control]:
     """Whether own rows stand out where they must not: labels of other images, permuted rows …"""
     controls = {}
@@ -188,6 +208,9 @@ def _own_row_controls(rows: Rows) -> dict[str, Control]:
         if not p:
             continue
         least = min(1.0, len(p) * min(p))
+        if name == RANDOM_DIRECTIONS:
+            controls["own_rows_matched_random_directions"] = _random_directions(rows)
+            continue
         passed = least > LEVEL
         controls[f"own_rows_{name.replace(' ', '_').replace('-', '_')}"] = Control(
             label=f"Own rows, {name}", value=least, expected="p above .05 over all layers",
@@ -196,6 +219,23 @@ def _own_row_controls(rows: Rows) -> dict[str, Control]:
             f" {'as chance allows' if passed else 'more than chance allows'}.",
         )  # fmt: skip
     return controls
+
+
+def _random_directions(rows: Rows) -> Control:
+    """In a space of few dimensions a random direction carries some of every class: it may follow
+    the energy, if less so than features do."""
+    share = {
+        name: {r["site"]: r["share"] for r in rows["own_rows"] if r["analysis"] == name}
+        for name in (MARGIN, RANDOM_DIRECTIONS)
+    }
+    known = [site for site, value in share[MARGIN].items() if not math.isnan(value)]
+    less = sum(share[RANDOM_DIRECTIONS][site] < share[MARGIN][site] for site in known)
+    return Control(
+        label="Own rows, matched random directions", value=less,
+        expected="less than features at every layer", passed=less == len(known),
+        sentence="Random directions stand out less from each other than features do at"
+        f" {less} of {len(known)} layers.",
+    )  # fmt: skip
 
 
 def _finding(figures: dict[str, Estimate]) -> str:

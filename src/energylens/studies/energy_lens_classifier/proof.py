@@ -35,8 +35,8 @@ from energylens.studies.energy_lens_classifier.scoring import (
 )
 
 ACCURACY = "accuracy"
-# Energies whose change is predicted and measured beside the headline one.
-OTHERS = (CLASS_ENERGY,)
+# Energies whose change is predicted and measured beside the class energy.
+OTHERS = (MARGIN,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class ImagesHeld:
 
     Attributes:
         indices, values: Sparse code of every position.
-        gradients: Of the headline energy, and of `OTHERS` by name.
+        gradients: By energy.
     """
 
     images: ImageBatch
@@ -65,8 +65,7 @@ def held_images(material: Material, trained: ImagePass, site: str) -> ImagesHeld
     def read(name: str) -> Tensor:
         return torch.cat([piece[f"{site}/{name}"] for piece in odd]).to(device)
 
-    gradients = {MARGIN: read("gradients")}
-    gradients |= {name: read(f"{name}/slope") for name in OTHERS}
+    gradients = {MARGIN: read("gradients"), CLASS_ENERGY: read(f"{CLASS_ENERGY}/slope")}
     count, positions = gradients[MARGIN].shape[:2]
     return ImagesHeld(
         images=material.batch(material.held_out, trained.half_b),
@@ -99,11 +98,11 @@ def prove_images(
         change = found.log_probability
         shares = material.shares.to(change.device)
         margin = change @ shares - change.gather(1, labels[:, None])[:, 0]
-        others = torch.stack([columns.pop("slope"), found.energy.cpu()], dim=1)
+        others = torch.stack([columns.pop("slope"), margin.cpu()], dim=1)
         store.save(
             part,
             tensors={part: {
-                **columns, "measured": margin.cpu(), "kl": found.divergence.cpu(),
+                **columns, "measured": found.energy.cpu(), "kl": found.divergence.cpu(),
                 "lens": others, "classes": change.cpu(),
             }},
             records={part: {"choices": [[c.feature, c.chosen_by] for c in choices],
@@ -136,7 +135,7 @@ def _plan(
                 steps.append(Step(window=image, positions=places, change=change,
                                   direction=direction))  # fmt: skip
                 slopes = [(change * (here.gradients[name][image, places] @ direction)).sum()
-                          for name in (MARGIN, *OTHERS)]  # fmt: skip
+                          for name in (CLASS_ENERGY, *OTHERS)]  # fmt: skip
                 rows.append([choice.feature, KINDS.index(kind), image, *map(float, slopes)])
     flat = torch.tensor(rows, dtype=torch.float64).view(-1, 4 + len(OTHERS))
     return steps, {

@@ -15,6 +15,7 @@ from energylens.stats.rates import wilson_interval
 from energylens.stats.robust import cluster_mean_interval, cluster_robust_t
 from energylens.studies.energy_lens.behaviour import MATCHES, TOP
 from energylens.studies.energy_lens.calibration import (
+    calibrate,
     calibration_by_rule,
     calibration_rows,
     pooled_calibration,
@@ -38,6 +39,7 @@ from energylens.studies.energy_lens_classifier import EnergyLensClassifier
 from energylens.studies.energy_lens_classifier.material import Material
 from energylens.studies.energy_lens_classifier.proof import ACCURACY
 from energylens.studies.energy_lens_classifier.scoring import (
+    CLASS_ENERGY,
     MARGIN,
     OTHER_IMAGE,
     WRONG_LABELS,
@@ -74,9 +76,10 @@ def image_tables(
         "controls": list(control_rows(inference)),
         "own_rows": list(own_rows(trained, control, inference, seed=seed)),
         "dictionaries": dictionaries,
-        "effects": [_with_class_energy(row, store) for row in effect_rows(store, benches, images)],
+        "effects": list(effect_rows(store, benches, images)),
         "calibration": list(calibration_rows(store, benches, images, seed=seed)),
         "calibration_rules": list(calibration_by_rule(store, benches, images, seed=seed)),
+        "calibration_energies": calibration_of_energies(trained, store, seed=seed),
         "calibration_pooled": [pooled_calibration(store, benches, images, seed=seed)],
         "class_effects": class_effects(material, trained, store),
         "classes": list(class_rows(material, trained)),
@@ -87,17 +90,20 @@ def image_tables(
     return {name: table(_numbered(found, order)) for name, found in rows.items()}
 
 
-def _with_class_energy(row: Row, store: Store) -> Row:
-    """An effect with the interval of the class energy's change over images."""
-    proof = store.tensors(part_of("proof", row["site"]))
-    mine = proof["feature"] == row["feature"]
-    mine &= proof["kind"] == KINDS.index(row["intervention"])
-    change = proof["lens"][mine, 1:]
-    mean = cluster_mean_interval(change) if len(change) > 1 else None
-    return row | {
-        "class_energy_low": float(mean.low) if mean else float("nan"),
-        "class_energy_high": float(mean.high) if mean else float("nan"),
-    }
+def calibration_of_energies(trained: ImagePass, store: Store, *, seed: int) -> list[Row]:
+    """Predicted against measured change over all features, of the class energy and the margin.
+
+    In the last layers the margin is nearly or exactly linear in the state: there a correlation of
+    1 is no feat.
+    """
+    images = torch.arange(len(trained.half_b))
+    proofs = [store.tensors(part_of("proof", site)) for site in trained.benches]
+    margin = [proof | {"predicted": proof["lens"][:, 0], "measured": proof["lens"][:, 1]}
+              for proof in proofs]  # fmt: skip
+    return [
+        {"energy": name, **calibrate([(proof, images) for proof in some], seed=seed)}
+        for name, some in ((CLASS_ENERGY, proofs), (MARGIN, margin))
+    ]
 
 
 def _numbered(rows: list[Row], order: dict[str, int]) -> list[Row]:
@@ -157,10 +163,11 @@ def _own(pairs: Tensor, generator: torch.Generator) -> Row:
 
 
 def class_effects(material: Material, trained: ImagePass, store: Store) -> list[Row]:
-    """One row a feature and class: what ablating the feature does to log p(class).
+    """One row a feature and class: what ablating the feature does to the logit of the class,
+    against the mean of all classes.
 
     A feature raises a class if ablation lowers it. The test flips signs by image; q is over all
-    rows. Beside it the mean change by a random step of the same size in the same images.
+    rows. Beside it the mean size of what random steps of the same size do in the same images.
     """
     rows: list[Row] = []
     p: list[Tensor] = []
@@ -169,8 +176,8 @@ def class_effects(material: Material, trained: ImagePass, store: Store) -> list[
         proof, chosen = store.tensors(part), store.record(part)["choices"]
         for feature, _ in chosen:
             mine = proof["feature"] == feature
-            done, random = (proof["classes"][mine & (proof["kind"] == KINDS.index(kind))]
-                            for kind in (ABLATE, RANDOM))  # fmt: skip
+            done, random = (_against_the_mean(proof["classes"][mine & (proof["kind"] == kind)])
+                            for kind in map(KINDS.index, (ABLATE, RANDOM)))  # fmt: skip
             if len(done) < FEWEST_IMAGES:
                 continue
             mean, test = cluster_mean_interval(done), cluster_robust_t(done)
@@ -180,7 +187,7 @@ def class_effects(material: Material, trained: ImagePass, store: Store) -> list[
                     "site": site, "layer": 0, "feature": feature, "class": name,
                     "n_images": len(done), "change": float(mean.estimate[c]),
                     "low": float(mean.low[c]), "high": float(mean.high[c]),
-                    "random": float(random[:, c].mean()), "p": float(test.p[c]),
+                    "random": float(random[:, c].abs().mean()), "p": float(test.p[c]),
                 }
                 for c, name in enumerate(material.held_out.classes)
             ]  # fmt: skip
@@ -190,6 +197,11 @@ def class_effects(material: Material, trained: ImagePass, store: Store) -> list[
         sure = q <= LEVEL
         row |= {"q": q, "verdict": (RAISES if row["change"] < 0 else LOWERS) if sure else ""}
     return rows
+
+
+def _against_the_mean(change: Tensor) -> Tensor:
+    """Changes of log p(class) less their mean over classes: those of centred logits."""
+    return change - change.mean(1, keepdim=True)
 
 
 def class_rows(material: Material, trained: ImagePass) -> Iterator[Row]:
