@@ -6,7 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 PAGE = Path(__file__).parents[2] / "docs/run-directory.md"
-_BY_RUN = "_by_run"
+_BY_RUN, _OF_IMAGES = "_by_run", "_of_images"
+IMAGES = ("own_rows", "class_effects", "classes", "accuracy", "accuracy_contrast",
+          "calibration_energies")  # fmt: skip
 
 
 def described_tables() -> dict[str, set[str]]:
@@ -16,14 +18,20 @@ def described_tables() -> dict[str, set[str]]:
         cells = re.findall(r"^\| (`.*?) \|", section, re.M)
         described[section.split("`")[1]] = {n for c in cells for n in re.findall(r"`(\w+)`", c)}
     for name, found in described.items():
-        if name.endswith(_BY_RUN):
-            found |= described[name.removesuffix(_BY_RUN)]
+        for end in (_BY_RUN, _OF_IMAGES):
+            if name.endswith(end):
+                found |= described[name.removesuffix(end)]
     return described
 
 
 def of_many_runs(name: str) -> bool:
     """Whether a table is one of the studies that run energy-lens several times, or not at all."""
     return name.endswith(_BY_RUN) or name.split("_")[0] in ("ablation", "models", "planted")
+
+
+def of_images(name: str) -> bool:
+    """Whether a table is one of the study of image classifiers."""
+    return name in IMAGES or name.endswith(_OF_IMAGES)
 
 
 def on_request(name: str) -> bool:

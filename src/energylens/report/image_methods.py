@@ -92,8 +92,8 @@ IMAGE_METHODS: tuple[Method, ...] = (
             "active, with what the dictionary fails to reconstruct carried along unchanged. Beside "
             "it stands, in the same images, a step of the same size along a random direction.",
             "Calibration: slope and correlation of measured on predicted change of the class "
-            "energy over features, with intervals over images; its null permutes the predictions among "
-            "features.",
+            "energy over features, with intervals over images; its null permutes the predictions "
+            "among features.",
         ),
         sources=(NANDA,),
         page="docs/classifiers.md",

@@ -35,7 +35,7 @@ def figure(records: Records) -> Figure | None:
         answer=_answer(table, records.table("accuracy_contrast")),
         notes=[
             "blue circle: raises the class (ablating the feature lowers its logit against the mean "
-            "of all); vermilion square: lowers it; filled: q ≤ .05 over all pairs; area: size of the change",
+            "of all); vermilion square: lowers it; filled: q ≤ .05 over all pairs; area: size",
             f"the {len(features)} features of largest effect of "
             f"{several(len(set(names(table))), 'feature')} ablated",
             "unit: image in which the feature is active; null: signs flipped by image",

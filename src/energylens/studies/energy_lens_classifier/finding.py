@@ -245,6 +245,9 @@ def _finding(figures: dict[str, Estimate]) -> str:
         f"{covary.value:,} of {_of(covary)} features rise and fall with the force of the image's"
         f" class on them, {wrong.value or 'none'} with that of another image's label"
     )
+    random = figures.get("features_covarying.random_weights")
+    if random is not None:
+        text += f", in a random-weight network {random.value:,} of {_of(random)}"
     own = figures.get(f"own_rows.{MARGIN}")
     if own is not None:
         text += (
@@ -271,6 +274,11 @@ def _limits(material: Material, rows: Rows) -> list[str]:
         " images: alignment is judged on the margin, the label's share of the class energy.",
         "Intervals of EFAS take the standard deviations of activation and force as known.",
     ]
+    if len(rows["classes"]) == 2:
+        limits.append(
+            "With two classes the margin's gradient behind the last layer has one direction: other"
+            " features' rows do as well there as a feature's own."
+        )
     thin = [row["class"] for row in rows["classes"] if 0 < row["n_images"] < 10]
     if thin:
         limits.append(f"Fewer than 10 held-out images are of the classes {', '.join(thin)}.")

@@ -78,15 +78,13 @@ def gather(
     generator = torch.Generator().manual_seed(options.seed)
     order = torch.randperm(len(images), generator=generator)[: options.most_images]
     train, held_out = (images.take(rows) for rows in order.tensor_split(2))
-    if loaded is None:
-        blank = _blank(options, images)
-        subject, sites = _subject(load_classifier(blank), train, options)
-        _train(blank, train, options, store, progress, say)
-        loaded = _ours(blank.to(device), options.model, images)
-        subject = Subject(loaded=loaded, sites={})
-    else:
-        subject, sites = _subject(loaded, train, options)
+    blank = None if loaded is not None else _blank(options, images)
+    subject, sites = _subject(loaded or load_classifier(blank), train, options)
     dictionaries = _dictionaries(subject, sites, train, held_out, options)
+    if blank is not None:  # all has been checked: now the network may learn
+        _train(blank, train, options, store, progress, say)
+        subject = Subject(loaded=_ours(blank.to(device), options.model, images), sites={})
+    loaded = subject.loaded
     pin_inputs(store, {
         "model": {"name": loaded.name, "source": loaded.source, "sha256": loaded.sha256,
                   "family": loaded.model_type},

@@ -113,7 +113,7 @@ def score_images(
 def _score(
     material: Material,
     benches: Mapping[str, Bench],
-    rows: Int[Tensor, " image"],
+    rows: Int[Tensor, " row"],
     wrong: Int[Tensor, " image"],
     *,
     keep: bool,
