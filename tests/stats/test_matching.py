@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from energylens.core.errors import InsufficientData
-from energylens.stats.matching import matched_max_t
+from energylens.stats.matching import matched_max_t, own_rows_test
 from tests.common.compare import assert_close
 
 
@@ -77,3 +77,25 @@ def test_an_empty_site_is_no_error():
 def test_too_few_draws_are_refused():
     with pytest.raises(InsufficientData, match="19 draws, got 5"):
         matched_max_t([noise(0)], draws=5, generator=generator())
+
+
+def test_own_rows_hold_their_level_on_noise():
+    p = [own_rows_test(noise(seed, 30), draws=199, generator=generator(seed)).p
+         for seed in range(600)]  # fmt: skip
+    assert 0.03 <= sum(value < 0.05 for value in p) / 600 <= 0.07
+
+
+def test_own_rows_that_share_their_direction_are_found_as_a_kind():
+    """Six kinds of ten features: none beats its nine siblings, all beat the other fifty."""
+    kind = torch.arange(60) // 10
+    pairs = (kind[:, None] == kind).float() * 3 + torch.randn(60, 60, generator=generator(1))
+    found = own_rows_test(pairs, generator=generator())
+    assert found.p < 0.001 and found.share > 0.8
+    assert_close(found.null_mean, 0.5, atol=0.02)
+    alone = matched_max_t([pairs], draws=499, generator=generator())[0]
+    assert (alone.p_adjusted > 0.05).sum() > 50
+
+
+def test_own_rows_need_three_features():
+    with pytest.raises(InsufficientData, match="3 features"):
+        own_rows_test(torch.eye(2), generator=generator())

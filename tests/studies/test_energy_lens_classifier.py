@@ -31,6 +31,7 @@ from energylens.studies.energy_lens_classifier.scoring import (
 )
 from energylens.studies.energy_lens_classifier.tables import own_rows
 from tests.common.compare import assert_close
+from tests.common.run_directory import columns_there, described_tables, of_images
 
 SMALL = dict(width=24, k=4, proof_features=3, proof_images=8, accuracy_features=3, draws=1_000,
              most_images=1_000, threads=1)  # fmt: skip
@@ -97,6 +98,17 @@ def test_the_page_speaks_of_images(finished):
                  "unit: image", "labels of other images"):  # fmt: skip
         assert said in page
     assert "unit: document" not in page
+
+
+def test_every_column_is_described(finished):
+    described = described_tables()
+    for name, columns in columns_there(finished).items():
+        if f"{name}_of_images" in described:
+            assert columns <= described[f"{name}_of_images"]
+        elif of_images(name):
+            assert columns == described[name]
+        else:
+            assert columns <= described[name]
 
 
 def test_an_interrupted_run_ends_the_same(finished, tmp_path, monkeypatch):

@@ -72,19 +72,18 @@ def gather(
     own = options.model in KINDS
     images = load_images(_images_of(options, own=own))
     _enough(images)
-    loaded = None if own else load_classifier(options.model, device=device)
-    if loaded is not None:
-        images = _as_read(images, loaded)
+    blank = _blank(options, images) if own else None
+    loaded = load_classifier(options.model if blank is None else blank, device=device)
+    images = _as_read(images, loaded)
     generator = torch.Generator().manual_seed(options.seed)
     order = torch.randperm(len(images), generator=generator)[: options.most_images]
     train, held_out = (images.take(rows) for rows in order.tensor_split(2))
-    blank = None if loaded is not None else _blank(options, images)
-    subject, sites = _subject(loaded or load_classifier(blank), train, options)
+    subject, sites = _subject(loaded, train, options)
     dictionaries = _dictionaries(subject, sites, train, held_out, options)
     if blank is not None:  # all has been checked: now the network may learn
         _train(blank, train, options, store, progress, say)
-        subject = Subject(loaded=_ours(blank.to(device), options.model, images), sites={})
-    loaded = subject.loaded
+        loaded = _ours(blank, options.model, images)
+        subject = Subject(loaded=loaded, sites={})
     pin_inputs(store, {
         "model": {"name": loaded.name, "source": loaded.source, "sha256": loaded.sha256,
                   "family": loaded.model_type},
@@ -157,18 +156,20 @@ def _train(
         say(f"training the network on {len(train):,} images")
         generator = torch.Generator().manual_seed(options.seed + 2)
         module.requires_grad_(True)
-        found = fit(module, train.pixels, train.labels, generator, epochs=EPOCHS[options.model],
-                    progress=progress)  # fmt: skip
+        device = next(module.parameters()).device
+        found = fit(module, train.pixels.to(device), train.labels.to(device), generator,
+                    epochs=EPOCHS[options.model], progress=progress)  # fmt: skip
         store.save(
-            NETWORK, tensors={NETWORK: module.state_dict()},
+            NETWORK, tensors={NETWORK: {k: v.cpu() for k, v in module.state_dict().items()}},
             records={NETWORK: {"epochs": found.epochs, "loss": list(found.loss)}},
         )  # fmt: skip
     module.load_state_dict(store.tensors(NETWORK))
 
 
 def _ours(module: nn.Module, kind: str, images: Images) -> LoadedModel:
+    device = next(module.parameters()).device
     return replace(
-        load_classifier(module), name=kind, model_type=kind,
+        load_classifier(module, device=device), name=kind, model_type=kind,
         source=f"trained in this run on {images.name}",
     )  # fmt: skip
 
