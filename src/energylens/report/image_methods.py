@@ -1,6 +1,7 @@
 """How every number of a run on images came about."""
 
-from energylens.report.method import (
+from energylens.report.method import Method
+from energylens.report.sources import (
     ADEBAYO,
     BENJAMINI,
     CAMERON,
@@ -10,7 +11,6 @@ from energylens.report.method import (
     NANDA,
     SUN,
     WESTFALL,
-    Method,
 )
 
 IMAGE_METHODS: tuple[Method, ...] = (

@@ -105,6 +105,7 @@ def _draw(axes: Axes, *, table: Table, quantity: Quantity, kinds: Sequence[str])
     axes.grid(visible=False)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.set_yticks(range(len(kinds)), kinds)
+    axes.locator_params(axis="x", nbins=5)  # two decimals need room
     if quantity.signed:
         zero(axes, across=True)
     rows = np.flatnonzero([name == quantity.name for name in table.text("quantity")])
