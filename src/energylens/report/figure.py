@@ -157,8 +157,10 @@ def _inline(figure: Figure, index: int, panel: Panel) -> Drawing:
     marks = panel.draw(axes)
     buffer = io.StringIO()
     canvas.savefig(buffer, format="svg", transparent=True, metadata=_undated("svg"))
-    svg = for_page(buffer.getvalue(), name=f"{figure.name}-{index}", label=panel.label)
-    return Drawing(svg=svg, marks=_pixels(axes, marks, panel.height))
+    pixels = _pixels(axes, marks, panel.height)
+    name, pointed = f"{figure.name}-{index}", bool(pixels[0])
+    svg = for_page(buffer.getvalue(), name=name, label=panel.label, pointed=pointed)
+    return Drawing(svg=svg, marks=pixels)
 
 
 def _pixels(

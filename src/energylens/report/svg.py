@@ -19,13 +19,14 @@ MOST_MARKERS = 150  # above this a cloud of round markers is written as a few do
 LAYERS_OF_A_CLOUD = 48  # paths a cloud is dealt to: where they overlap, density shows
 
 
-def for_page(drawing: str, *, name: str, label: str) -> str:
+def for_page(drawing: str, *, name: str, label: str, pointed: bool = False) -> str:
     """The inner drawing of an SVG file as markup for the page.
 
     Args:
         drawing: What matplotlib wrote, drawn in the palette's light colours.
         name: Makes the ids of this drawing unique on the page.
         label: What a reader who cannot see the drawing is told.
+        pointed: Whether it has points that answer to the pointer and the keyboard.
     """
     root = ElementTree.fromstring(drawing)
     view_box = root.attrib["viewBox"]
@@ -34,9 +35,8 @@ def for_page(drawing: str, *, name: str, label: str) -> str:
     _drop_stylesheets(root)
     _rewrite(root, name)
     root.attrib.clear()
-    root.attrib.update(
-        {"viewBox": view_box, "role": "img", "aria-label": label, "class": "drawing"}
-    )
+    kind = "drawing pointed" if pointed else "drawing"
+    root.attrib.update({"viewBox": view_box, "role": "img", "aria-label": label, "class": kind})
     _unwrap(root)
     return ElementTree.tostring(root, encoding="unicode")
 

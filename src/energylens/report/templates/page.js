@@ -127,7 +127,6 @@ class Chart {
     this.names = source.columns.map((column) => column.name);
     this.ring = shape("circle", { class: "ring", r: 7, visibility: "hidden" });
     svg.append(this.ring);
-    svg.setAttribute("tabindex", "0");
     svg.classList.add("live");
     svg.addEventListener("pointermove", (event) => this.point(event));
     svg.addEventListener("pointerleave", () => this.leave());
@@ -217,6 +216,8 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   button.hidden = false;
   button.addEventListener("click", () => copy(button));
 }
+// A stop of the Tab key from the start: one who is quick must not pass a figure not yet read.
+document.querySelectorAll("figure .pointed").forEach((svg) => svg.setAttribute("tabindex", "0"));
 // A figure's data is read when the figure comes near the window.
 const watch = new IntersectionObserver((entries) => {
   for (const entry of entries) {
