@@ -95,9 +95,12 @@ def draw(figure: Figure, folder: Path) -> list[Drawing]:
     with _style(figure.name):
         drawings = [_inline(figure, i, panel) for i, panel in enumerate(figure.panels)]
         whole = _whole(figure)
-        for kind in ("svg", "png"):
+        for kind, more in (("svg", {}), ("png", {"pil_kwargs": {"compress_level": 3}})):
             buffer = io.BytesIO()
-            whole.savefig(buffer, format=kind, dpi=DPI, facecolor="white", metadata=_undated(kind))
+            whole.savefig(
+                buffer, format=kind, dpi=DPI, facecolor="white", metadata=_undated(kind), **more
+            )
+            whole.set_layout_engine("none")  # laid out by now, and to stay so
             write_whole(folder / f"{figure.name}.{kind}", buffer.getvalue())
     return drawings
 
