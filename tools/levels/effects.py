@@ -33,6 +33,9 @@ class Kept(Store):
     def __init__(self, tensors: Mapping[str, dict[str, Tensor]], records: Mapping[str, Any]):
         self._tensors, self._records = tensors, records
 
+    def done(self, part: str) -> bool:
+        return part in self._tensors
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         return self._tensors[name]
 
