@@ -10,6 +10,7 @@ from tests.common.run_directory import described_tables
 # Worlds of inferences that no other test simulates, and that take a second or three.
 QUICK = (
     "basins", "ability", "ability by class", "ablation of the method", "behaviour by feature",
+    "classes by feature", "accuracy of images", "accuracy by feature",
 )  # fmt: skip
 SLOW = tuple(name for name in level_table.WORLDS if name not in QUICK)
 

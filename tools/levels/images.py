@@ -222,7 +222,7 @@ WORLDS = (
         " behind ReLUs. With the digits' labels dealt out blindly, p of own rows is ≤ .05 in .12,"
         " .07 and .04 at the layers of the perceptron (400 times), in .09, .23 and .03 at those of"
         " the convolutional network (200 times), and the control of own rows with other labels"
-        " fails as often. The share is off by .02, where the right labels give .82 to .92."
+        " fails too often. The share is off by .02, where the right labels give .82 to .92."
         " Covariances over their own standard error hold (.06, .06 and .05 in the perceptron), but"
         " need sums of squares for every pair of feature and row, which a pass does not keep.",
         claims=(*_row_claims("activation and force are uncorrelated, their sizes are not"),
