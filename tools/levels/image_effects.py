@@ -199,8 +199,8 @@ WORLDS = (
         says=f"{FEATURES} features at each of two layers, active in {FEWEST_IMAGES} to {MOST}"
         " images, which shift all effects; what is predicted and measured grows with the"
         " activation. Planted: measured as predicted, with noise",
-        note="The mean activation over few images varies, and predicted and measured share it: p errs"
-        " a little in the way of *calibration, sizes shared* (over 500 sets more, .064 at .05 for"
+        note="The mean activation over few images varies, and predicted and measured share it: p"
+        " errs a little in the way of *calibration, sizes shared* (over 500 sets more, .064 at .05 for"
         " both; with 30 images of each feature, .05).",
         claims=tuple(
             Claim(name=what, columns=(f"calibration_energies.null_{what}_p",),
