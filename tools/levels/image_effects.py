@@ -200,8 +200,8 @@ WORLDS = (
         " images, which shift all effects; what is predicted and measured grows with the"
         " activation. Planted: measured as predicted, with noise",
         note="The mean activation over few images varies, and predicted and measured share it: p"
-        " errs a little in the way of *calibration, sizes shared* (over 500 sets more, .064 at .05 for"
-        " both; with 30 images of each feature, .05).",
+        " errs a little in the way of *calibration, sizes shared* (over 500 sets more, .064 at .05"
+        " for both; with 30 images of each feature, .05).",
         claims=tuple(
             Claim(name=what, columns=(f"calibration_energies.null_{what}_p",),
                   function="2,000 shuffles in `energy_lens.calibration`, 24 features of two layers",
