@@ -8,7 +8,7 @@ from energylens.energy.energies.tuned import Translator, tuned
 from energylens.energy.lens_gradients import lens_energies
 from energylens.energy.translators import (
     TranslatorOptions,
-    divergence,
+    divergences,
     fit_translator,
     least_squares,
 )
@@ -71,7 +71,10 @@ def test_least_squares_is_the_textbook_solution():
 def test_divergence_of_the_model_from_itself_is_zero():
     found, final = subject(), drawn(20, 32)
     same = Translator(A=torch.eye(32, dtype=torch.float64), b=torch.zeros(32, dtype=torch.float64))
-    assert_close(divergence(same, final, final, found.final_norm, found.unembed), 0.0, atol=1e-12)
+    other = Translator(A=2 * same.A, b=same.b + 1)
+    kl = divergences([same, other, same], final, final, found.final_norm, found.unembed)
+    assert_close(kl[::2], [0.0, 0.0], atol=1e-12)
+    assert kl[1] > 0.01
 
 
 def test_too_few_rows_and_unequal_ones_are_refused():

@@ -25,5 +25,5 @@ def test_every_size_is_in_its_range_and_budgets_grow():
 
 
 def test_a_size_too_small_is_refused_with_what_the_budget_gives():
-    with pytest.raises(BadInput, match="--score-documents is 9: it must be 10 or more.*104"):
+    with pytest.raises(BadInput, match="--score-documents is 9: it must be 10 or more.*100"):
         settled(EnergyLens(score_documents=9))

@@ -28,7 +28,7 @@ def test_a_dry_run_says_sizes_time_memory_and_disk_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     assert main(["run", "energy-lens", "--model", "tiny", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    for word in ("104 held-out documents", "blocks.3.resid_post", "interventions", "GFLOP/s",
+    for word in ("100 held-out documents", "blocks.3.resid_post", "interventions", "GFLOP/s",
                  "memory  about", "disk about"):  # fmt: skip
         assert word in said
     assert list(Path.cwd().iterdir()) == []

@@ -4,7 +4,7 @@ Least squares onto the final state is closed-form and does most of it; a few ste
 divergence then trade distance in the residual stream for what the unembedding reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from energylens.core.ports import Progress, silence
 from energylens.energy.energies.tuned import Translator
 
 # Rows on which `Translator.kl` is measured; the last of those given.
-HELD_OUT = 512
+HELD_OUT = 256
 ROW_BLOCK = 256
 
 
@@ -89,11 +89,8 @@ def fit_translator(
                                advance)  # fmt: skip
     tail = slice(count - held, count)
     untuned = Translator(A=torch.eye(d_model).to(rows), b=torch.zeros_like(trained.b))
-    return replace(
-        trained,
-        kl=divergence(trained, rows[tail], final[tail], norm, unembed),
-        kl_untuned=divergence(untuned, rows[tail], final[tail], norm, unembed),
-    )
+    kl, kl_untuned = divergences([trained, untuned], rows[tail], final[tail], norm, unembed)
+    return replace(trained, kl=kl, kl_untuned=kl_untuned)
 
 
 def least_squares(
@@ -142,20 +139,22 @@ def _descend(
 
 
 @torch.no_grad()
-def divergence(
-    translator: Translator,
+def divergences(
+    translators: Sequence[Translator],
     rows: Float[Tensor, "sample d_model"],
     final: Float[Tensor, "sample d_model"],
     norm: nn.Module,
     unembed: nn.Module,
-) -> float:
-    """Mean KL from the model's output to the lens through a translator, in nats."""
-    total = 0.0
+) -> list[float]:
+    """Mean KL from the model's output to the lens through each translator, in nats."""
+    total = [0.0] * len(translators)
     for h, f in zip(rows.split(ROW_BLOCK), final.split(ROW_BLOCK), strict=True):
         true = torch.log_softmax(unembed(norm(f)), -1)
-        read = torch.log_softmax(unembed(norm(translator(h))), -1)
-        total += float((true.exp() * (true - read)).double().sum())
-    return total / len(rows)
+        likely = true.exp()
+        for i, translator in enumerate(translators):
+            read = torch.log_softmax(unembed(norm(translator(h))), -1)
+            total[i] += float((likely * (true - read)).double().sum())
+    return [value / len(rows) for value in total]
 
 
 def _slope(

@@ -56,7 +56,7 @@ def pack(name: str, value: Any, *, digits: int = TABLE_DIGITS) -> Packed:
     text = json.dumps(clean, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     if len(text) <= INLINE_BYTES:
         return Packed(name=name, kind="application/json", text="", value=clean)
-    squeezed = gzip.compress(text.encode(), compresslevel=9, mtime=0)
+    squeezed = gzip.compress(text.encode(), compresslevel=6, mtime=0)
     return Packed(
         name=name, kind="application/gzip", text=base64.b64encode(squeezed).decode(), value=None
     )

@@ -208,11 +208,10 @@ def _plain_reader() -> type:
     """
     import gguf
 
-    class PlainReader(gguf.GGUFReader):
-        def _get(
-            self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None
-        ) -> Any:
-            kind = np.dtype(dtype).newbyteorder(override_order or self.byte_order)
-            return np.frombuffer(self.data, kind, int(count), int(offset))
+    def get(
+        reader: Any, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None
+    ) -> Any:
+        kind = np.dtype(dtype).newbyteorder(override_order or reader.byte_order)
+        return np.frombuffer(reader.data, kind, int(count), int(offset))
 
-    return PlainReader
+    return type("PlainReader", (gguf.GGUFReader,), {"_get": get})

@@ -43,10 +43,10 @@ class EnergyLens:
     """Tokens to train the dictionaries on; 0: 5, 6 or 25 per feature, at least 10,240."""
 
     score_documents: Annotated[int, Range(0, 10**6)] = 0
-    """Held-out documents on which features are scored, one window each; 0: 48, 104 or 400."""
+    """Held-out documents on which features are scored, one window each; 0: 48, 100 or 400."""
 
     proof_features: Annotated[int, Range(0, 1000)] = 0
-    """Features per site to intervene on; 0: 6, 9 or 30."""
+    """Features per site to intervene on; 0: 6, 8 or 30."""
 
     proof_contexts: Annotated[int, Range(0, 1000)] = 0
     """Windows per intervened feature; 0: 4, 5 or 12."""

@@ -36,7 +36,7 @@ SUBSTITUTED_WINDOWS = 6
 # Rows whose projections set the random directions' thresholds: rates of one in a thousand.
 THRESHOLD_ROWS = 16_384
 # Least squares leave little; each further step costs three products with the vocabulary.
-TRANSLATORS = TranslatorOptions(steps=10)
+TRANSLATORS = TranslatorOptions(steps=8)
 
 
 def train_sites(
