@@ -10,7 +10,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from energylens.core.errors import EnergylensError
 from energylens.report.figure import Column
+from energylens.report.figure_files import figures_beside
 from energylens.report.page import build, cells, indexed, strip
 from energylens.report.records import read
 from tests.report.records import HOSTILE, write_json, write_run
@@ -187,3 +189,14 @@ def test_it_builds_without_torch(run_dir):
 def test_every_table_is_named_with_its_columns(html, run_dir):
     for table in read(run_dir).tables.values():
         assert f"tables/{table.name}.parquet" in html
+
+
+def test_files_that_cannot_be_written_are_told_of(tmp_path, monkeypatch):
+    with (
+        pytest.raises(EnergylensError, match="figures could not be written: .*no run"),
+        figures_beside(tmp_path),
+    ):
+        pass
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(KeyError), figures_beside(tmp_path):
+        raise KeyError

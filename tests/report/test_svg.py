@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from energylens.report.figure import Column, Figure, Marks, Panel, draw
+from energylens.report.figure import Column, Figure, Marks, Panel, draw, write_files
 from energylens.report.palette import LIGHT
 from energylens.results.text import visible
 from tests.common.compare import assert_close
@@ -38,7 +38,8 @@ def drawing(folder):
         panels=[Panel(draw=scatter, label='a "label" <b>', height=400)],
         columns=[Column(name="x", label="x", cells=[1.0])], tells=("x",),
     )  # fmt: skip
-    return draw(figure, folder)[0]
+    write_files(figure, folder)
+    return draw(figure)[0]
 
 
 def test_colours_become_variables_and_styles_go(drawing):

@@ -90,10 +90,15 @@ class Drawing:
     """Pixels across and down in the view box, and the rows they show."""
 
 
-def draw(figure: Figure, folder: Path) -> list[Drawing]:
-    """Draw each panel for the page, and the whole figure as SVG and PNG files."""
+def draw(figure: Figure) -> list[Drawing]:
+    """Draw each panel for the page."""
     with _style(figure.name):
-        drawings = [_inline(figure, i, panel) for i, panel in enumerate(figure.panels)]
+        return [_inline(figure, i, panel) for i, panel in enumerate(figure.panels)]
+
+
+def write_files(figure: Figure, folder: Path) -> None:
+    """Draw the whole figure as SVG and PNG files."""
+    with _style(figure.name):
         whole = _whole(figure)
         for kind, more in (("svg", {}), ("png", {"pil_kwargs": {"compress_level": 3}})):
             buffer = io.BytesIO()
@@ -102,7 +107,6 @@ def draw(figure: Figure, folder: Path) -> list[Drawing]:
             )
             whole.set_layout_engine("none")  # laid out by now, and to stay so
             write_whole(folder / f"{figure.name}.{kind}", buffer.getvalue())
-    return drawings
 
 
 def write_whole(path: Path, content: bytes) -> None:

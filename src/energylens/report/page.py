@@ -16,6 +16,7 @@ from energylens.report.cases import cases
 from energylens.report.explorer import Packed, explorer, pack, table_data
 from energylens.report.feature_table import by_strength, columns
 from energylens.report.figure import Column, Drawing, Figure, draw, write_whole
+from energylens.report.figure_files import figures_beside
 from energylens.report.figures import figures
 from energylens.report.image_methods import IMAGE_METHODS
 from energylens.report.method import METHODS, methods, references
@@ -64,12 +65,14 @@ def build(run_dir: Path) -> Path:
     Raises:
         BadInput: If the folder holds no run.
         ArtifactRefused: If a record is damaged.
+        EnergylensError: If the files of the figures cannot be written.
     """
     records = read(run_dir)
-    (run_dir / "figures").mkdir(exist_ok=True)
-    shown = [_shown(figure, run_dir / "figures") for figure in figures(records)]
     path = run_dir / PAGE
-    write_whole(path, _render(records, shown).encode("utf-8"))
+    with figures_beside(run_dir):
+        shown = [_shown(figure) for figure in figures(records)]
+        page = _render(records, shown).encode("utf-8")
+    write_whole(path, page)
     return path
 
 
@@ -120,8 +123,8 @@ def _grade(summary: Mapping[str, Any]) -> tuple[str, str]:
     return grade, GRADES[grade]
 
 
-def _shown(figure: Figure, folder: Path) -> Shown:
-    drawings = draw(figure, folder)
+def _shown(figure: Figure) -> Shown:
+    drawings = draw(figure)
     count = len(figure.columns[0].cells)
     data = {
         "tells": list(figure.tells),

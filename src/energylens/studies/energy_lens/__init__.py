@@ -40,7 +40,7 @@ class EnergyLens:
     """Tokens per window of text."""
 
     train_tokens: Annotated[int, Range(0, 10**9)] = 0
-    """Tokens to train the dictionaries on; 0: 5, 6 or 25 per feature, at least 10,240."""
+    """Tokens to train the dictionaries on; 0: 5 per feature (full: 25), at least 10,240."""
 
     score_documents: Annotated[int, Range(0, 10**6)] = 0
     """Held-out documents on which features are scored, one window each; 0: 48, 100 or 400."""
@@ -55,7 +55,7 @@ class EnergyLens:
     """Strongest features to change in behaviour tasks, over all sites; 0: no behaviour."""
 
     behaviour_prompts: Annotated[int, Range(0, 1000)] = 0
-    """Prompts of each behaviour task to change features in; 0: 16, 20 or 60. Twice are asked."""
+    """Prompts of each behaviour task to change features in; 0: 16, 18 or 60. Twice are asked."""
 
     draws: Annotated[int, Range(1_000, 10**6)] = 10_000
     """Draws of the multiplier bootstrap behind max-T."""

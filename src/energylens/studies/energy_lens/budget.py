@@ -28,7 +28,7 @@ BUDGETS = {
     "quick": Budget(score_documents=48, proof_features=6, proof_contexts=4, behaviour_prompts=16,
                     tokens_per_feature=5, widest=2048),
     "default": Budget(score_documents=100, proof_features=8, proof_contexts=5,
-                      behaviour_prompts=20, tokens_per_feature=6, widest=2048),
+                      behaviour_prompts=18, tokens_per_feature=5, widest=2048),
     "full": Budget(score_documents=400, proof_features=30, proof_contexts=12, behaviour_prompts=60,
                    tokens_per_feature=25, widest=8192),
 }  # fmt: skip

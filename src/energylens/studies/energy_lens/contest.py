@@ -42,7 +42,7 @@ SCORES = (
     "random",
 )  # fmt: skip
 # Seven hold all of twelve features, and four in five of their ablations in five windows each.
-WINDOWS = 5
+WINDOWS = 4
 PASSES = 2
 WINDOWS_AT_ONCE = 4
 

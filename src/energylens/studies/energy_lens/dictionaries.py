@@ -32,7 +32,7 @@ from energylens.studies.energy_lens.parts import file_name, part_of
 
 TRAINED = "trained"
 RANDOM_DIRECTIONS = 1024
-SUBSTITUTED_WINDOWS = 6
+SUBSTITUTED_WINDOWS = 4
 # Rows whose projections set the random directions' thresholds: rates of one in a thousand.
 THRESHOLD_ROWS = 16_384
 # Least squares leave little; each further step costs three products with the vocabulary.
