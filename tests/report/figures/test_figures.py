@@ -191,16 +191,16 @@ def test_behaviour_says_what_the_model_can_and_how_the_strongest_compare(records
     assert len(figure.columns[0].cells) == len(accuracies) + effects == 3 + 54
 
 
-def test_a_model_that_can_do_nothing_has_one_panel_and_says_so(records, tmp_path):
+def test_a_model_that_can_do_nothing_has_one_panel_and_says_so(records):
     tasks = records.table("behaviour_tasks").equal("task", "capitals")
     figure = by_name(Records(run={}, summary={}, tables={"behaviour_tasks": tasks}))["behaviour"]
     assert figure.answer == (
         "The model is beyond chance in none of 1 task, so no effect on behaviour was measured."
     )
-    assert len(figure.panels) == 1 and draw(figure, tmp_path)
+    assert len(figure.panels) == 1 and draw(figure)
 
 
-def test_one_site_draws_in_one_panel(records, tmp_path):
+def test_one_site_draws_in_one_panel(records):
     tables = {
         name: table.equal("site", "blocks.15.resid_post")
         for name, table in records.tables.items()
@@ -211,13 +211,13 @@ def test_one_site_draws_in_one_panel(records, tmp_path):
     assert one.keys() == NEEDS.keys()
     assert one["calibration"].answer.startswith("Slope .95 [.82, 1.10]")
     for figure in one.values():
-        assert draw(figure, tmp_path)
+        assert draw(figure)
 
 
 @pytest.mark.parametrize("name", NEEDS)
-def test_undefined_numbers_are_drawn_as_nothing_and_said(records, name, tmp_path):
+def test_undefined_numbers_are_drawn_as_nothing_and_said(records, name):
     tables = {key: undefined(table) for key, table in records.tables.items()}
     found = by_name(replace(records, tables=tables))
     if name in found:
-        assert draw(found[name], tmp_path)
+        assert draw(found[name])
         assert "nan" not in found[name].answer
