@@ -4,6 +4,7 @@ Every number on the page is read from `summary.json`; a run of another study tha
 shown by its finding alone.
 """
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,8 +75,9 @@ def _read(folder: Path) -> Run:
 def _about(run: Run) -> str:
     told = [run.summary.finding, run.summary.detail]
     minutes = float(str(run.record["seconds"])) / 60
+    command = re.sub(r" --out \S+", "", str(run.record["command"]))  # a folder of this machine
     return (
-        f"## {run.summary.subject}\n\n`{run.record['command']}` ({minutes:.1f} minutes):"
+        f"## {run.summary.subject}\n\n`{command}` ({minutes:.1f} minutes):"
         f" {' '.join(filter(None, told))}\n"
     )
 
