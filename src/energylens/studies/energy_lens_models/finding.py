@@ -176,8 +176,14 @@ def _pairs(matching: Sequence[Row]) -> dict[str, Estimate]:
 
 
 def _cards(figures: Mapping[str, Estimate]) -> tuple[str, ...]:
-    wanted = ("beyond_share.", "match_correlation.trained", "match_efas.trained", "efas_slope.size")
-    return tuple(name for want in wanted for name in [n for n in figures if n.startswith(want)][:2])
+    wanted = {
+        "beyond_share.": 2, "match_correlation.trained": 2, "match_efas.trained": 1,
+        "efas_slope.size": 1,
+    }  # fmt: skip
+    return tuple(
+        name for start, most in wanted.items()
+        for name in [n for n in figures if n.startswith(start)][:most]
+    )  # fmt: skip
 
 
 def _finding(rows: Rows, figures: Mapping[str, Estimate]) -> str:
@@ -192,10 +198,12 @@ def _finding(rows: Rows, figures: Mapping[str, Estimate]) -> str:
     if not pairs:
         return text + " No two models had enough features in common text to match."
     real = _mean([row["correlation"] for row in pairs])
-    dealt = _mean([row["correlation_dealt_mean"] for row in pairs])
+    dealt, turned = (_mean([row[f"correlation_{null}_mean"] for row in pairs])
+                     for null in ("dealt", "turned"))  # fmt: skip
     text += (
         f" A feature and its partner in another model correlate {number(real, digits=2)} on text"
-        f" that did not choose them; with documents dealt out anew, {number(dealt, digits=2)}"
+        f" that did not choose them; with documents dealt out anew, {number(dealt, digits=2)}, with segments turned"
+        f" within documents, {number(turned, digits=2)}"
     )
     empty = [row for row in rows["models_matching"] if row["weights"] == RANDOM_WEIGHTS]
     if empty:
