@@ -202,8 +202,8 @@ def _finding(rows: Rows, figures: Mapping[str, Estimate]) -> str:
                      for null in ("dealt", "turned"))  # fmt: skip
     text += (
         f" A feature and its partner in another model correlate {number(real, digits=2)} on text"
-        f" that did not choose them; with documents dealt out anew, {number(dealt, digits=2)}, with segments turned"
-        f" within documents, {number(turned, digits=2)}"
+        f" that did not choose them; with documents dealt out anew, {number(dealt, digits=2)},"
+        f" with segments turned within documents, {number(turned, digits=2)}"
     )
     empty = [row for row in rows["models_matching"] if row["weights"] == RANDOM_WEIGHTS]
     if empty:
