@@ -19,7 +19,7 @@ class EnergyLens:
     """Train dictionaries, align their features with the energy, and prove it by intervening."""
 
     budget: Literal["quick", "default", "full"] = "default"
-    """Sizes of all that is 0 below; on SmolLM2 and two cores about 4, 8 and 40 minutes."""
+    """Sizes of all that is 0 below; on SmolLM2 and two cores about 5, 8 and 36 minutes."""
 
     model: str = "smollm2"
     """The model: smollm2 or tiny (packaged), a hub id, a folder of safetensors, a GGUF file."""

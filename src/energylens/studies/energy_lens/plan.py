@@ -19,11 +19,11 @@ from energylens.studies.energy_lens.scoring import DOCUMENTS_PER_PIECE, bytes_of
 from energylens.studies.energy_lens.tally import LENS_STRIDE
 
 # Time over that of the bare matrix products, as measured on SmolLM2 and two cores.
-OVERHEAD = 1.35
+OVERHEAD = 2.0
 # Products of encoder size that training, thresholds and scoring of a dictionary come to, by row.
-DICTIONARY_PRODUCTS = 12
+DICTIONARY_PRODUCTS = 16
 # Evaluations of a descent, and prompts that a change moves.
-DESCENT, MOVED = 14, 0.6
+DESCENT, MOVED = 22, 0.4
 TASKS, PROMPT_TOKENS = 7, 14
 INTERVENTIONS = 3
 # Reading, inference, tables and page, seconds; Python, torch and libraries, MB.
