@@ -1,7 +1,10 @@
-"""Products with a sparse code [sample feature] of k entries a row, never made dense.
+"""Products with a sparse code [sample feature] of a few entries a row, never made dense.
 
 What dictionaries are trained with and what energies are aligned with: sparse times dense, its
 transpose, and dense times dense where the code has entries. Plain torch operations on any device.
+
+A code with equally many entries in every row is given by `indices` [sample active]; one whose rows
+differ by its entries row after row, `indices` [entry], and by where each row starts.
 """
 
 from typing import NamedTuple
@@ -13,19 +16,21 @@ from torch.nn.functional import embedding_bag
 
 
 def combine(
-    indices: Int64[Tensor, "sample active"],
-    values: Float[Tensor, "sample active"],
+    indices: Int64[Tensor, "*entries"],
+    values: Float[Tensor, "*entries"],
     W: Float[Tensor, "feature d"],
-) -> Float[Tensor, "sample d"]:
+    start: Int64[Tensor, " sample"] | None = None,
+) -> Float[Tensor, "row d"]:
     """Σ_j values[i, j] · W[indices[i, j]]: the sparse decode."""
-    return embedding_bag(indices, W, per_sample_weights=values, mode="sum")
+    return embedding_bag(indices, W, start, per_sample_weights=values, mode="sum")
 
 
 def sampled_products(
     rows: Float[Tensor, "sample d"],
-    indices: Int64[Tensor, "sample active"],
+    indices: Int64[Tensor, "*entries"],
     W: Float[Tensor, "feature d"],
-) -> Float[Tensor, "sample active"]:
+    start: Int64[Tensor, " sample"] | None = None,
+) -> Float[Tensor, "*entries"]:
     """rows[i] · W[indices[i, j]], as the derivative of `combine` by its values.
 
     (`torch.sparse.sampled_addmm` is as fast on a CPU but warns that it is in beta, and is absent
@@ -33,7 +38,7 @@ def sampled_products(
     """
     with torch.enable_grad():
         values = rows.new_zeros(indices.shape, requires_grad=True)
-        combined = combine(indices, values, W.detach())
+        combined = combine(indices, values, W.detach(), start)
     return torch.autograd.grad(combined, values, rows)[0]
 
 
@@ -45,17 +50,31 @@ class ByFeature(NamedTuple):
     start: Int64[Tensor, " feature"]
 
 
-def by_feature(indices: Int64[Tensor, "sample active"], width: int) -> ByFeature:
+def by_feature(
+    indices: Int64[Tensor, "*entries"], width: int, start: Int64[Tensor, " sample"] | None = None
+) -> ByFeature:
     """Sort the entries of a code by feature, once for all its transposed products."""
     flat = indices.flatten().to(torch.int32)  # half the passes of a radix sort on int64
     ordered, order = flat.sort(stable=True)
     features = torch.arange(width, dtype=torch.int32, device=flat.device)
-    return ByFeature(order // indices.shape[1], order, torch.searchsorted(ordered, features))
+    row = order // indices.shape[1] if start is None else row_of(start, len(flat))[order]
+    return ByFeature(row, order, torch.searchsorted(ordered, features))
+
+
+def row_of(start: Int64[Tensor, " sample"], entries: int) -> Int64[Tensor, " entry"]:
+    """The row of every entry.
+
+    Example:
+        >>> row_of(torch.tensor([0, 2, 2]), 5).tolist()
+        [0, 0, 2, 2, 2]
+    """
+    end = torch.cat([start[1:], start.new_tensor([entries])])
+    return torch.repeat_interleave(end - start, output_size=entries)
 
 
 def transposed_product(
     entries: ByFeature,
-    values: Float[Tensor, "sample active"],
+    values: Float[Tensor, "*entries"],
     rows: Float[Tensor, "sample d"],
 ) -> Float[Tensor, "feature d"]:
     """codeᵀ rows: Σ over the entries of each feature of value · row."""

@@ -1,46 +1,133 @@
-"""What an architecture of dictionaries has to say: how it encodes, and its gradients.
+"""What an architecture of dictionaries has to say: what it keeps, what becomes of it, its loss.
 
 One file in `features/dictionaries` and one decorator add an architecture; training, formats and
-evaluation take it from the registry.
+evaluation take it from the registry. Everything that costs time is written once, in `entries` and
+`step`: an architecture is a few lines on pre-activations, and autograd differentiates them.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.registry import Registry
-from energylens.features.code import SparseCode
+from energylens.features.entries import Chosen, Entries
 
 if TYPE_CHECKING:
     from energylens.features.dictionary import Dictionary
 
 
-class Step(NamedTuple):
-    """Loss of one batch, its gradients, and what the caller may need besides."""
+class Kept(NamedTuple):
+    """What is kept of a block of rows: how many entries of each row, and the entries in order."""
+
+    count: Int64[Tensor, " sample"]
+    feature: Int64[Tensor, " entry"]
+    z: Float[Tensor, " entry"]
+
+
+class Terms(NamedTuple):
+    """A loss as a function of the weights, and what the reconstruction leaves over.
+
+    `loss` is summed over rows and in units of the squared error.
+    """
 
     loss: Float[Tensor, ""]
-    W_enc: Float[Tensor, "feature d_in"]
-    b_enc: Float[Tensor, " feature"]
-    W_dec: Float[Tensor, "feature d_out"]
-    b_dec: Float[Tensor, " d_out"]
-    code: SparseCode
     residual: Float[Tensor, "sample d_out"]
 
 
-class Architecture(Protocol):
-    """How a kind of dictionary encodes rows and how it learns."""
+class Demand(NamedTuple):
+    """What training asks for at a step.
 
-    def encode(
-        self, dictionary: "Dictionary", rows: Float[Tensor, "sample d_in"]
-    ) -> SparseCode: ...
+    `sparsity` is the weight of the penalty; `share` the part of the steps that is done; `unit` the
+    length that activations are measured in, √d of the rows as they are scaled for training.
+    """
 
-    def step(
-        self, dictionary: "Dictionary", rows: Float[Tensor, "sample d_in"], variance: float
-    ) -> Step:
-        """Squared error a row divided by `variance`, mean over rows, and its gradients."""
-        ...
+    sparsity: float
+    share: float
+    unit: float
+
+
+class Architecture:
+    """The parts an architecture may differ in; as they stand, those of a plain ReLU.
+
+    Attributes:
+        unit_decoder: Whether decoder rows are kept at norm 1.
+        each_alone: Whether every entry is kept or not whatever the others are. Then a full code can
+            be trained by dense products, and k is the mean that the penalty is steered to.
+    """
+
+    unit_decoder: bool = True
+    each_alone: bool = True
+
+    def own(self, width: int, like: Float[Tensor, "..."]) -> dict[str, Tensor]:
+        """Trained parameters, one value a feature, besides encoder and decoder."""
+        return {}
+
+    def keep(self, pre: Float[Tensor, "sample feature"], dictionary: "Dictionary") -> Kept:
+        """Entries of a block of rows that may be active."""
+        return of_mask(pre > 0, pre)
+
+    def candidates(
+        self, pre: Float[Tensor, "sample feature"], dictionary: "Dictionary", wide: int
+    ) -> Kept:
+        """Entries of a block that may be active or carry a gradient in training.
+
+        Args:
+            wide: How many times as many as usual are wanted, where there is a choice.
+        """
+        return self.keep(pre, dictionary)
+
+    def settle(self, chosen: Chosen, dictionary: "Dictionary") -> Chosen | None:
+        """Of the candidates of a whole batch, those that stay; None if more are needed to tell."""
+        return chosen
+
+    def activate(self, entries: Entries, weights: Mapping[str, Tensor]) -> Tensor:
+        """Activations, in the shape of `entries.z`."""
+        return entries.z.relu()
+
+    def penalty(
+        self, entries: Entries, values: Tensor, weights: Mapping[str, Tensor], demand: Demand
+    ) -> Tensor:
+        """What a code costs, summed over rows, before its weight; 0 where k decides."""
+        return values.new_zeros(())
+
+    def terms(
+        self,
+        entries: Entries,
+        values: Tensor,
+        weights: Mapping[str, Tensor],
+        target: Float[Tensor, "sample d_out"],
+        demand: Demand,
+    ) -> Terms:
+        """Squared error and penalty."""
+        residual = target - entries.write(values, weights["W_dec"])
+        loss = residual.square().sum()
+        if self.each_alone:
+            loss = loss + demand.sparsity * self.penalty(entries, values, weights, demand)
+        return Terms(loss, residual.detach())
+
+    def watch(self, dictionary: "Dictionary", chosen: Chosen, values: Tensor) -> None:
+        """Look at a step that was made; may write to the dictionary's own tensors."""
+
+    def finish(self, dictionary: "Dictionary") -> "Dictionary":
+        """What is used after training: the same, or its equal of another architecture."""
+        return dictionary
+
+
+def of_mask(mask: Tensor, pre: Float[Tensor, "sample feature"]) -> Kept:
+    """The entries of a block that a mask says are kept."""
+    row, feature = mask.nonzero(as_tuple=True)
+    return Kept(mask.sum(1), feature, pre[row, feature])
+
+
+def of_columns(
+    values: Float[Tensor, "sample active"], columns: Int64[Tensor, "sample active"]
+) -> Kept:
+    """Equally many entries of each row."""
+    count = torch.full((len(values),), values.shape[1], device=values.device)
+    return Kept(count, columns.flatten(), values.flatten())
 
 
 A = TypeVar("A", bound=Callable[[], Architecture])

@@ -12,6 +12,9 @@ from energylens.core.errors import BadInput
 from energylens.core.sparse import combine
 from energylens.features.architecture import ARCHITECTURES
 from energylens.features.code import SparseCode
+from energylens.features.encode import encode_rows
+
+WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,12 +26,14 @@ class Dictionary:
 
     Args:
         architecture: Name in `ARCHITECTURES`.
-        k: Most active features a row.
+        k: Active features a row: the most, or the mean that training was steered to.
         W_enc: Encoder.
         b_enc: Encoder's offset.
         W_dec: Decoder; row f is the direction that feature f writes.
-        b_dec: Added to the reconstruction, and subtracted from the input where the architecture
-            does so.
+        b_dec: Added to the reconstruction.
+        own: Trained parameters of the architecture, one value a feature.
+        W_skip: What the output takes straight from the input, of a skip transcoder.
+        subtracts_b_dec: Whether b_dec is subtracted from the input too; a transcoder's is not.
         metadata: Where the dictionary belongs (`hook_name`, `model_name` …), JSON values only.
     """
 
@@ -38,6 +43,9 @@ class Dictionary:
     b_enc: Float[Tensor, " feature"]
     W_dec: Float[Tensor, "feature d_out"]
     b_dec: Float[Tensor, " d_out"]
+    own: Mapping[str, Tensor] = field(default_factory=dict)
+    W_skip: Float[Tensor, "d_out d_in"] | None = None
+    subtracts_b_dec: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -55,6 +63,12 @@ class Dictionary:
         """Width of the rows it writes."""
         return self.W_dec.shape[1]
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """All its tensors by name."""
+        four = {name: getattr(self, name) for name in WEIGHTS}
+        return {name: w for name, w in four.items() if w is not None} | dict(self.own)
+
     def encode(self, rows: Float[Tensor, "sample d"]) -> SparseCode:
         """Sparse code of each row; differentiable by the rows where they ask for gradients.
 
@@ -62,7 +76,7 @@ class Dictionary:
             BadInput: If the rows' width or type is not the dictionary's.
         """
         self._check(rows)
-        return ARCHITECTURES[self.architecture].encode(self, rows)
+        return encode_rows(self, self._centered(rows))
 
     def decode(self, code: SparseCode) -> Float[Tensor, "sample d_out"]:
         """Reconstruction W_decᵀ a + b_dec of each row of a code.
@@ -78,22 +92,27 @@ class Dictionary:
         return combine(code.indices, code.values, self.W_dec) + self.b_dec
 
     def reconstruct(self, rows: Float[Tensor, "sample d"]) -> Float[Tensor, "sample d_out"]:
-        """`decode(encode(rows))`."""
-        return self.decode(self.encode(rows))
+        """`decode(encode(rows))`, and what is skipped."""
+        made = self.decode(self.encode(rows))
+        return made if self.W_skip is None else made + rows @ self.W_skip.T
 
     def pre_activations(
         self, rows: Float[Tensor, "sample d"], features: Int64[Tensor, " chosen"]
     ) -> Float[Tensor, "sample chosen"]:
-        """W_enc (x − b_dec) + b_enc of a few features, before any selection."""
+        """W_enc (x − b_dec) + b_enc of a few features (a transcoder: W_enc x + b_enc), before any selection."""
         self._check(rows)
-        return torch.addmm(self.b_enc[features], rows - self.b_dec, self.W_enc[features].T)
+        return torch.addmm(self.b_enc[features], self._centered(rows), self.W_enc[features].T)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Dictionary":
         """The same dictionary on another device or in another floating type."""
-        names = ("W_enc", "b_enc", "W_dec", "b_dec")
-        return replace(self, **{n: getattr(self, n).to(device=device, dtype=dtype) for n in names})
+        moved = {name: w.to(device=device, dtype=dtype) for name, w in self.weights.items()}
+        own = {name: moved.pop(name) for name in self.own}
+        return replace(self, own=own, **moved)  # type: ignore[arg-type]
+
+    def _centered(self, rows: Tensor) -> Tensor:
+        return rows - self.b_dec if self.subtracts_b_dec else rows
 
     def _check(self, rows: Tensor) -> None:
         if rows.shape[1] != self.d_in or rows.dtype != self.W_enc.dtype:

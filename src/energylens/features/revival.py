@@ -5,21 +5,14 @@ reconstruct what the live ones left over, so that they move to where something i
 """
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from energylens.features.architecture import Step
-from energylens.features.code import SparseCode
 from energylens.features.dictionary import Dictionary
+from energylens.features.step import Step
 
 SHARE_OF_ROWS = 4
 """One row in four carries the auxiliary loss: unbiased in shuffled batches, a quarter the cost."""
-
-
-def count_silence(since_fired: Int64[Tensor, " feature"], code: SparseCode) -> None:
-    """Update, in place, the number of tokens since each latent last fired."""
-    since_fired += len(code.indices)
-    since_fired[code.indices[code.values > 0]] = 0
 
 
 @torch.no_grad()
@@ -54,7 +47,7 @@ def revive(
     centered, left_over = centered[:rows], step.residual[:rows]
     total = left_over.square().sum()
     if not len(which) or not total > 0:
-        return torch.zeros_like(step.loss)
+        return torch.zeros_like(total)
     W_enc, W_dec = dictionary.W_enc[which], dictionary.W_dec[which]
     pre = torch.addmm(dictionary.b_enc[which], centered, W_enc.T)
     lowest = pre.topk(min(aux_k, len(which)), dim=1, sorted=False).values.amin(1, keepdim=True)
@@ -62,7 +55,7 @@ def revive(
     error = activation @ W_dec - left_over
     g = error * (2 * weight / total)
     by_activation = (g @ W_dec.T) * (activation > 0)
-    step.W_dec.index_add_(0, which, activation.T @ g)
-    step.W_enc.index_add_(0, which, by_activation.T @ centered)
-    step.b_enc.index_add_(0, which, by_activation.sum(0))
+    step.gradients["W_dec"].index_add_(0, which, activation.T @ g)
+    step.gradients["W_enc"].index_add_(0, which, by_activation.T @ centered)
+    step.gradients["b_enc"].index_add_(0, which, by_activation.sum(0))
     return weight * error.square().sum() / total

@@ -12,16 +12,22 @@ from torch.nn.functional import normalize
 
 from energylens.core.errors import BadInput, EnergylensError, InsufficientData
 from energylens.core.ports import Progress, silence
-from energylens.features.architecture import ARCHITECTURES, Step
+from energylens.features.architecture import ARCHITECTURES, Demand
 from energylens.features.chance import fit_encoder
 from energylens.features.dictionary import Dictionary
 from energylens.features.ordinary import TIMES, Ordinary
-from energylens.features.revival import count_silence, revive
+from energylens.features.revival import revive
+from energylens.features.steering import Steering
+from energylens.features.step import Step, step
 from energylens.stats.nulls import random_unit_directions
 
 BETAS = (0.5, 0.99)
 """Adam's decay rates. Little momentum: with the usual .9 the same run ends .004 of FVU higher and
 seven latents in a hundred die instead of one in two hundred (SmolLM2, layer 15, 30,000 rows)."""
+
+
+FACTORS = frozenset({"r_mag", "threshold_weight"})
+"""Parameters that have no unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +39,9 @@ class TrainOptions:
     width: int = 4096
     """Number of features."""
     k: int = 32
-    """Most active features a row."""
+    """Active features a row: the most, or the mean that a penalty is steered to."""
+    sparsity: float | None = None
+    """Weight of the penalty, where an architecture has one; None: steered so that L0 comes to k."""
     epochs: int = 8
     """Passes over the rows."""
     batch: int = 1024
@@ -85,6 +93,8 @@ class TrainRecord:
     """Squared error of the batch over the variance of all rows."""
     dead_share: tuple[float, ...]
     """Latents that did not fire for `dead_after_tokens` rows, as a share of the width."""
+    l0: tuple[float, ...]
+    """Active features a row."""
     tokens: int
     """Rows seen, repeats counted."""
     rows: int
@@ -142,9 +152,10 @@ def train(
         for entry in _descend(dictionary, batches, steps, options):
             trace.append(entry)
             advance(size)
-    loss, fvu, dead_share = zip(*trace, strict=True)
-    return frame.unfold(dictionary), TrainRecord(
-        loss=loss, fvu=fvu, dead_share=dead_share, tokens=steps * size, rows=len(kept),
+    loss, fvu, dead_share, l0 = zip(*trace, strict=True)
+    trained = ARCHITECTURES[options.architecture].finish(dictionary)
+    return frame.unfold(trained), TrainRecord(
+        loss=loss, fvu=fvu, dead_share=dead_share, l0=l0, tokens=steps * size, rows=len(kept),
         massive_rows=len(rows) - len(kept), seconds=time.perf_counter() - started,
     )  # fmt: skip
 
@@ -197,14 +208,16 @@ class _Frame:
     def unfold(self, dictionary: Dictionary) -> Dictionary:
         """The dictionary that makes of x what this one makes of u.
 
-        Activations are divided by the scale, which keeps decoder rows at norm 1 and, being the
-        same for all features, leaves the selection as it is.
+        Activations are divided by the scale, which keeps decoder rows as they are and, being the
+        same for all features, leaves the selection as it is. What is measured in activations is
+        divided with them; what is a factor stays (`r_mag`).
         """
+        own = {name: w if name in FACTORS else w / self.scale for name, w in dictionary.own.items()}
         return replace(
-            dictionary,
+            dictionary, own=own,
             b_enc=dictionary.b_enc / self.scale,
             b_dec=self.center + dictionary.b_dec / self.scale,
-        )
+        )  # fmt: skip
 
 
 def _initial(
@@ -222,6 +235,7 @@ def _initial(
     dictionary = Dictionary(
         architecture=options.architecture, k=options.k, W_enc=directions, W_dec=directions,
         b_enc=rows.new_zeros(options.width), b_dec=rows.new_zeros(rows.shape[1]),
+        own=ARCHITECTURES[options.architecture].own(options.width, rows),
     )  # fmt: skip
     return fit_encoder(dictionary, frame.enter(rows[: options.batch]))
 
@@ -252,52 +266,67 @@ def _batches(
 
 def _descend(
     dictionary: Dictionary, batches: Iterator[Tensor], steps: int, options: TrainOptions
-) -> Iterator[tuple[float, float, float]]:
-    """Adam on the dictionary's own tensors; yields (loss, fvu, dead share) of every step."""
-    architecture = ARCHITECTURES[options.architecture]
-    weights = [dictionary.W_enc, dictionary.b_enc, dictionary.W_dec, dictionary.b_dec]
-    optimizer = torch.optim.Adam(weights, lr=0.0, betas=BETAS, fused=True)
+) -> Iterator[tuple[float, float, float, float]]:
+    """Adam on the dictionary's own tensors; yields (loss, fvu, dead share, l0) of every step."""
+    kind = ARCHITECTURES[options.architecture]
+    weights = dictionary.weights
+    optimizer = torch.optim.Adam(list(weights.values()), lr=0.0, betas=BETAS, fused=True)
     since_fired = torch.zeros(dictionary.width, dtype=torch.int64, device=dictionary.W_enc.device)
+    steering = Steering(k=options.k, steps=steps, fixed=options.sparsity)
+    unit = float(dictionary.d_in) ** 0.5
     for number in range(steps):
         rows = next(batches)
-        step = architecture.step(dictionary, rows, float(rows.shape[1]))
-        fvu = float(step.loss)
+        demand = Demand(sparsity=steering.weight, share=number / steps, unit=unit)
+        made = step(dictionary, rows, float(rows.shape[1]), demand=demand)
         dead = since_fired >= options.dead_after_tokens
-        loss = fvu + _auxiliary(dictionary, rows, step, dead, options)
+        loss = made.loss + _auxiliary(dictionary, rows, made, dead, options)
         if not math.isfinite(loss):
             raise EnergylensError(
                 f"training stopped at step {number + 1} of {steps} because the loss was {loss}: "
                 f"use a learning rate below {options.learning_rate():.2g}"
             )
-        count_silence(since_fired, step.code)
+        since_fired += len(rows)
+        since_fired[made.fired > 0] = 0
         ramp = _ramp((number + 0.5) / steps, options)
         optimizer.param_groups[0]["lr"] = options.learning_rate() * ramp
-        _move(dictionary, step, optimizer)
-        yield loss, fvu, float(dead.double().mean())
+        _move(weights, made.gradients, optimizer, unit_decoder=kind.unit_decoder)
+        if made.chosen is not None and made.values is not None:
+            kind.watch(dictionary, made.chosen, made.values)
+        steering.saw(made.l0)
+        yield loss, made.error, float(dead.double().mean()), made.l0
 
 
 def _auxiliary(
-    dictionary: Dictionary, rows: Tensor, step: Step, dead: Tensor, options: TrainOptions
+    dictionary: Dictionary, rows: Tensor, made: Step, dead: Tensor, options: TrainOptions
 ) -> float:
     if not options.aux_k:
         return 0.0
     centered = rows - dictionary.b_dec
     weight = options.aux_weight
-    return float(revive(dictionary, centered, step, dead, aux_k=options.aux_k, weight=weight))
+    return float(revive(dictionary, centered, made, dead, aux_k=options.aux_k, weight=weight))
 
 
-def _move(dictionary: Dictionary, step: Step, optimizer: torch.optim.Optimizer) -> None:
-    """One update that keeps decoder rows on the unit sphere.
+def _move(
+    weights: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    unit_decoder: bool,
+) -> None:
+    """One update, with decoder rows kept on the unit sphere if that is where they belong.
 
     The gradient's component along a row would only change its norm, which is then undone: it is
     taken out first, lest it fill Adam's moments.
     """
-    W_dec = dictionary.W_dec
-    along = torch.linalg.vecdot(step.W_dec, W_dec).unsqueeze(1)
-    dictionary.W_enc.grad, dictionary.b_enc.grad = step.W_enc, step.b_enc
-    W_dec.grad, dictionary.b_dec.grad = step.W_dec.addcmul_(W_dec, along, value=-1), step.b_dec
+    for name, weight in weights.items():
+        weight.grad = gradients[name]
+    W_dec = weights["W_dec"]
+    if unit_decoder:
+        along = torch.linalg.vecdot(gradients["W_dec"], W_dec).unsqueeze(1)
+        gradients["W_dec"].addcmul_(W_dec, along, value=-1)
     optimizer.step()
-    W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True))
+    if unit_decoder:
+        W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True))
 
 
 def _ramp(done: float, options: TrainOptions) -> float:

@@ -1,0 +1,65 @@
+"""BatchTopK: n · k entries of a batch of n rows are kept (Bussmann et al. 2024, arXiv 2412.06410).
+
+Rows compete, so that a row with much to say may use more features. At inference there is no batch:
+a feature is active above one threshold, which is what the last batches kept at the least. A trained
+dictionary is therefore a JumpReLU with the same threshold for every feature.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from energylens.features.architecture import Architecture, Kept, architecture, of_columns, of_mask
+from energylens.features.dictionary import Dictionary
+from energylens.features.entries import Chosen
+from energylens.features.kernels import top_k
+
+SPREAD = 3
+"""Candidates a row, in multiples of k; rows that would keep more are looked at again."""
+AVERAGE = 0.99
+"""Weight of the past in the average of thresholds."""
+
+
+@architecture("batchtopk")
+class BatchTopK(Architecture):
+    """a = BatchTopK_{nk}(W_enc (x − b_dec) + b_enc)₊, over a batch of n rows."""
+
+    each_alone = False
+
+    def own(self, width: int, like: Float[Tensor, "..."]) -> dict[str, Tensor]:
+        # Sum and weight of the average: their ratio is not pulled to 0 by the first steps.
+        return {"threshold_sum": like.new_zeros(1), "threshold_weight": like.new_zeros(1)}
+
+    def keep(self, pre: Tensor, dictionary: Dictionary) -> Kept:
+        return of_mask((pre > threshold(dictionary)) & (pre > 0), pre)
+
+    def candidates(self, pre: Tensor, dictionary: Dictionary, wide: int) -> Kept:
+        return of_columns(*top_k(pre, min(wide * SPREAD * dictionary.k, dictionary.width)))
+
+    def settle(self, chosen: Chosen, dictionary: Dictionary) -> Chosen | None:
+        """The n · k largest positive candidates of all rows."""
+        rows = len(chosen.start)
+        each = len(chosen.z) // max(1, rows)
+        wanted = min(rows * dictionary.k, int((chosen.z > 0).sum()))
+        best = chosen.z.topk(wanted, sorted=False).indices.sort().values
+        count = torch.bincount(best // max(1, each), minlength=rows)
+        if each < dictionary.width and bool((count == each).any()):
+            return None  # a row that keeps all its candidates might keep more
+        return Chosen(chosen.feature[best], count.cumsum(0) - count, chosen.z[best])
+
+    def watch(self, dictionary: Dictionary, chosen: Chosen, values: Tensor) -> None:
+        if len(values):
+            dictionary.own["threshold_sum"].mul_(AVERAGE).add_((1 - AVERAGE) * values.min())
+            dictionary.own["threshold_weight"].mul_(AVERAGE).add_(1 - AVERAGE)
+
+    def finish(self, dictionary: Dictionary) -> Dictionary:
+        everywhere = threshold(dictionary).expand(dictionary.width).clone()
+        return replace(dictionary, architecture="jumprelu", own={"threshold": everywhere})
+
+
+def threshold(dictionary: Dictionary) -> Float[Tensor, " 1"]:
+    """The average of the least value that a batch kept; 0 before the first."""
+    weight = dictionary.own["threshold_weight"]
+    return dictionary.own["threshold_sum"] / torch.where(weight > 0, weight, 1)

@@ -1,0 +1,165 @@
+"""The entries of a batch's code with their gradients: a few a row, or all of them.
+
+An architecture says what becomes of a pre-activation; these two say how the pre-activations are
+read from the encoder and how activations are written through the decoder. `SparseEntries` touches
+what was chosen alone (n · L0 · d operations a product); `DenseEntries` is for codes so full that
+whole products are cheaper. Both give the same numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from energylens.core.sparse import (
+    ByFeature,
+    by_feature,
+    combine,
+    sampled_products,
+    transposed_product,
+)
+
+
+class Chosen(NamedTuple):
+    """What a code keeps, row after row.
+
+    `start` is where the entries of each row begin; `z` their pre-activations.
+    """
+
+    feature: Int64[Tensor, " entry"]
+    start: Int64[Tensor, " sample"]
+    z: Float[Tensor, " entry"]
+
+
+class Entries(Protocol):
+    """Pre-activations of a batch, and the products that training needs of them."""
+
+    z: Tensor
+    """Pre-activations W_enc (x − b_pre) + b_enc, of the entries or of all features."""
+
+    def of(self, parameter: Float[Tensor, " feature"]) -> Tensor:
+        """A parameter of each feature, in the shape of `z` or one that broadcasts to it."""
+        ...
+
+    def write(
+        self, values: Tensor, W_dec: Float[Tensor, "feature d_out"], features: slice = ...
+    ) -> Float[Tensor, "sample d_out"]:
+        """Σ_f a_f · W_dec[f] on every row; with `features`, over some that lie together."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class DenseEntries:
+    """All pre-activations of a few rows: [sample feature]."""
+
+    z: Tensor
+
+    def of(self, parameter: Float[Tensor, " feature"]) -> Tensor:
+        return parameter
+
+    def write(
+        self,
+        values: Tensor,
+        W_dec: Float[Tensor, "feature d_out"],
+        features: slice = slice(None),
+    ) -> Float[Tensor, "sample d_out"]:
+        return values[:, features] @ W_dec[features]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseEntries:
+    """The pre-activations of what was chosen: [entry]."""
+
+    z: Tensor
+    feature: Int64[Tensor, " entry"]
+    start: Int64[Tensor, " sample"]
+    sorted: ByFeature | None
+    """Needed for gradients alone."""
+
+    def of(self, parameter: Float[Tensor, " feature"]) -> Tensor:
+        return parameter.index_select(0, self.feature)
+
+    def write(
+        self,
+        values: Tensor,
+        W_dec: Float[Tensor, "feature d_out"],
+        features: slice = slice(None),
+    ) -> Float[Tensor, "sample d_out"]:
+        if features != slice(None):
+            low, high, _ = features.indices(len(W_dec))
+            values = values * ((self.feature >= low) & (self.feature < high))
+        return _Write.apply(values, W_dec, self)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def read_entries(
+    chosen: Chosen, centered: Float[Tensor, "sample d_in"], weights: Mapping[str, Tensor]
+) -> SparseEntries:
+    """The chosen pre-activations as functions of the encoder's weights and of the offset.
+
+    Args:
+        chosen: What was selected without gradients; the selection is piecewise constant.
+        centered: Rows x − b_pre.
+        weights: `W_enc`, `b_enc`, and `b_pre` where an offset is learned.
+    """
+    W_enc = weights["W_enc"]
+    ordered = by_feature(chosen.feature, len(W_enc), chosen.start)
+    z = _Read.apply(  # type: ignore[no-untyped-call]
+        W_enc, weights["b_enc"], weights.get("b_pre"), centered, chosen, ordered
+    )
+    return SparseEntries(z, chosen.feature, chosen.start, ordered)
+
+
+class _Read(torch.autograd.Function):
+    """z = W_enc (x − b_pre) + b_enc at the chosen entries, which were computed by choosing."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        b_pre: Tensor | None,
+        centered: Tensor,
+        chosen: Chosen,
+        ordered: ByFeature,
+    ) -> Tensor:
+        ctx.save_for_backward(W_enc, centered)
+        ctx.chosen, ctx.ordered, ctx.offset = chosen, ordered, b_pre is not None
+        return chosen.z.view_as(chosen.z)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
+        W_enc, centered = ctx.saved_tensors
+        by_W = transposed_product(ctx.ordered, g, centered)
+        by_b = g.new_zeros(len(W_enc)).index_add_(0, ctx.chosen.feature, g)
+        return by_W, by_b, -(by_b @ W_enc) if ctx.offset else None, None, None, None
+
+
+class _Write(torch.autograd.Function):
+    """Σ over the entries of each row of value · decoder row."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, W_dec: Tensor, entries: SparseEntries) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(values, W_dec)
+        ctx.entries = entries
+        return combine(entries.feature, values, W_dec, entries.start)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
+        values, W_dec = ctx.saved_tensors
+        entries = ctx.entries
+        needs_values, needs_W, _ = ctx.needs_input_grad
+        g = g.contiguous()
+        by_values = sampled_products(g, entries.feature, W_dec, entries.start)
+        by_W = transposed_product(entries.sorted, values, g) if needs_W else None
+        return by_values if needs_values else None, by_W, None
+
+
+def where_true(
+    mask: Bool[Tensor, "sample feature"], z: Float[Tensor, "sample feature"]
+) -> tuple[Int64[Tensor, " sample"], Int64[Tensor, " entry"], Float[Tensor, " entry"]]:
+    """How many entries of each row are chosen by a mask, their features and pre-activations."""
+    row, feature = mask.nonzero(as_tuple=True)
+    return mask.sum(1), feature, z[row, feature]
