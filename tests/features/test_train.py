@@ -3,10 +3,10 @@ import torch
 
 from energylens.core.errors import BadInput, EnergylensError, InsufficientData
 from energylens.features import train as training
-from energylens.features.architecture import ARCHITECTURES
 from energylens.features.chance import random_dictionary_like
 from energylens.features.evaluate import fvu
 from energylens.features.ordinary import Ordinary
+from energylens.features.step import step
 from energylens.features.train import TrainOptions, train, train_many
 from tests.common.compare import assert_close
 from tests.features.planted import planted_rows, random_weights, topk_dictionary
@@ -148,12 +148,11 @@ def test_gradient_along_a_decoder_row_reaches_neither_the_row_nor_adam(generator
     weights = random_weights(generator, width=12, d=5)
     dictionary = topk_dictionary(weights, 2)
     x = torch.randn(8, 5, generator=generator, dtype=torch.float64)
-    step = ARCHITECTURES["topk"].step(dictionary, x, 1.0)
+    gradients = step(dictionary, x, 1.0).gradients
     before = dictionary.W_dec.clone()
-    along = step._replace(W_dec=7 * dictionary.W_dec)
-    tensors = [dictionary.W_enc, dictionary.b_enc, dictionary.W_dec, dictionary.b_dec]
-    optimizer = torch.optim.SGD(tensors, lr=0.1, momentum=0.9)
-    training._move(dictionary, along, optimizer)
+    along = gradients | {"W_dec": 7 * dictionary.W_dec}
+    optimizer = torch.optim.SGD(list(dictionary.weights.values()), lr=0.1, momentum=0.9)
+    training._move(dictionary.weights, along, optimizer, unit_decoder=True)
     assert_close(dictionary.W_dec, before)
     assert_close(
         optimizer.state[dictionary.W_dec]["momentum_buffer"], torch.zeros(12, 5), atol=1e-12

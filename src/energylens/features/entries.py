@@ -8,7 +8,7 @@ whole products are cheaper. Both give the same numbers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -34,6 +34,7 @@ class Chosen(NamedTuple):
     z: Float[Tensor, " entry"]
 
 
+@runtime_checkable
 class Entries(Protocol):
     """Pre-activations of a batch, and the products that training needs of them."""
 
@@ -45,7 +46,7 @@ class Entries(Protocol):
         ...
 
     def write(
-        self, values: Tensor, W_dec: Float[Tensor, "feature d_out"], features: slice = ...
+        self, values: Tensor, W_dec: Float[Tensor, "feature d_out"], features: slice = slice(None)
     ) -> Float[Tensor, "sample d_out"]:
         """Σ_f a_f · W_dec[f] on every row; with `features`, over some that lie together."""
         ...

@@ -68,7 +68,7 @@ def step(
     loss.backward()  # type: ignore[no-untyped-call]
     active = values.detach() != 0
     return Step(
-        loss=float(loss), error=_error(terms.residual, variance), gradients=_gradients(weights),
+        loss=float(loss.detach()), error=_error(terms.residual, variance), gradients=_gradients(weights),
         fired=torch.bincount(chosen.feature[active], minlength=dictionary.width),
         l0=float(active.sum()) / max(1, len(rows)), residual=terms.residual,
         chosen=chosen, values=values.detach(),
@@ -118,7 +118,7 @@ def _by_whole_products(
         terms = kind.terms(entries, values, weights, _goal(some, goal, weights), demand)
         loss = terms.loss / (len(rows) * variance)
         loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss)
+        total += float(loss.detach())
         residuals.append(terms.residual)
         fired += (values.detach() != 0).sum(0)
     residual = torch.cat(residuals)
