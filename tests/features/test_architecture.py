@@ -13,6 +13,8 @@ from tests.features.planted import random_weights
 from tests.oracles import dense_dictionaries as dense
 
 NAMES = sorted(ARCHITECTURES)
+REORDERED = [name for name in NAMES if name not in ("groupmax", "matryoshka_batchtopk")]
+BY_FORMULA = [name for name in NAMES if name not in ("jumprelu", "matryoshka_batchtopk")]
 ALONE = [name for name in NAMES if ARCHITECTURES[name].each_alone]
 DEMAND = Demand(sparsity=0.3, share=0.6, unit=3.0)
 
@@ -37,9 +39,7 @@ def _permuted(dictionary: Dictionary, order: torch.Tensor) -> Dictionary:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in NAMES if n not in ("groupmax", "matryoshka_batchtopk")]
-)
+@pytest.mark.parametrize("name", REORDERED)
 def test_renumbering_features_renumbers_code_and_gradients(name, generator):
     dictionary = _dictionary(name, generator)
     order = torch.randperm(48, generator=generator)
@@ -100,9 +100,7 @@ def _expected(name: str, d: Dictionary, w: dict[str, torch.Tensor], x: torch.Ten
     return z, z.clamp(min=0)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in NAMES if n not in ("jumprelu", "matryoshka_batchtopk")]
-)
+@pytest.mark.parametrize("name", BY_FORMULA)
 def test_step_equals_dense_autograd(name, generator):
     """Squared error and penalty from their formulas, with every tensor dense."""
     dictionary, x = _dictionary(name, generator), _rows(generator, 70)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from energylens.core.errors import BadInput
 from energylens.core.sparse import combine
-from energylens.features.architecture import ARCHITECTURES
 from energylens.features.code import SparseCode
 from energylens.features.encode import encode_rows
 
@@ -99,7 +98,7 @@ class Dictionary:
     def pre_activations(
         self, rows: Float[Tensor, "sample d"], features: Int64[Tensor, " chosen"]
     ) -> Float[Tensor, "sample chosen"]:
-        """W_enc (x − b_dec) + b_enc of a few features (a transcoder: W_enc x + b_enc), before any selection."""
+        """What a few features read, W_enc (x − b_dec) + b_enc, before any selection."""
         self._check(rows)
         return torch.addmm(self.b_enc[features], self._centered(rows), self.W_enc[features].T)
 

@@ -38,8 +38,10 @@ class Chosen(NamedTuple):
 class Entries(Protocol):
     """Pre-activations of a batch, and the products that training needs of them."""
 
-    z: Tensor
-    """Pre-activations W_enc (x − b_pre) + b_enc, of the entries or of all features."""
+    @property
+    def z(self) -> Tensor:
+        """Pre-activations W_enc (x − b_pre) + b_enc, of the entries or of all features."""
+        ...
 
     def of(self, parameter: Float[Tensor, " feature"]) -> Tensor:
         """A parameter of each feature, in the shape of `z` or one that broadcasts to it."""

@@ -68,7 +68,8 @@ def step(
     loss.backward()  # type: ignore[no-untyped-call]
     active = values.detach() != 0
     return Step(
-        loss=float(loss.detach()), error=_error(terms.residual, variance), gradients=_gradients(weights),
+        loss=float(loss.detach()), error=_error(terms.residual, variance),
+        gradients=_gradients(weights),
         fired=torch.bincount(chosen.feature[active], minlength=dictionary.width),
         l0=float(active.sum()) / max(1, len(rows)), residual=terms.residual,
         chosen=chosen, values=values.detach(),

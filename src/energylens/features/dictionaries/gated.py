@@ -1,5 +1,7 @@
-"""Gated: whether a feature is active, and how strongly, are two questions (Rajamanoharan et al. 2024,
-arXiv 2404.16014)."""
+"""Gated: whether a feature is active and how strongly are two questions.
+
+Rajamanoharan et al. 2024 (arXiv 2404.16014).
+"""
 
 from collections.abc import Mapping
 

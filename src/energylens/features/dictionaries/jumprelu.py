@@ -1,7 +1,8 @@
-"""JumpReLU: an activation counts above a threshold of its own (Rajamanoharan et al. 2024, 2407.14435).
+"""JumpReLU: an activation counts above a threshold of its own.
 
-The number of active features is penalised as it is, by a straight-through slope: a step is taken for
-a ramp as wide as `BANDWIDTH` around the threshold, in units of the rows' root mean square.
+Rajamanoharan et al. 2024 (arXiv 2407.14435). The number of active features is penalised as it is,
+by a straight-through slope: a step is taken for a ramp as wide as `BANDWIDTH` around the threshold,
+in units of the rows' root mean square.
 """
 
 from collections.abc import Mapping

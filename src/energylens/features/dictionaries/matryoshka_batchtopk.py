@@ -1,7 +1,8 @@
-"""Matryoshka: the first features must reconstruct by themselves (Bussmann et al. 2025, 2503.17547).
+"""Matryoshka: the first features must reconstruct by themselves.
 
-As BatchTopK, with one squared error for each of some nested beginnings of the dictionary; their mean
-is the loss. Early features have to be general, and cannot hand their work to later ones.
+Bussmann et al. 2025 (arXiv 2503.17547). As BatchTopK, with one squared error for each of some
+nested beginnings of the dictionary; their mean is the loss. Early features have to be general, and
+cannot hand their work to later ones.
 """
 
 from collections.abc import Mapping
