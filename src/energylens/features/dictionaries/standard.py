@@ -2,8 +2,8 @@
 
 `standard` weighs each activation by the norm of its decoder row (Conerly et al. 2024, "Update on
 how we train SAEs"), so that rows need not be held at norm 1; `standard_constrained` holds them
-(Bricken et al. 2023); `p_anneal` lowers the exponent of the penalty from 1 while training (Karvonen et
-al. 2024, arXiv 2408.00113). All three are the same function when trained.
+(Bricken et al. 2023); `p_anneal` lowers the exponent of the penalty from 1 while training
+(Karvonen et al. 2024, arXiv 2408.00113). All three are the same function when trained.
 """
 
 from collections.abc import Mapping
