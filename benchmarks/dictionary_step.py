@@ -28,6 +28,7 @@ from energylens.features.train import TrainOptions
 SHAPES = [
     {"n": 1024, "d": 576, "m": 4096, "k": 32},
     {"n": 2048, "d": 512, "m": 8192, "k": 32},
+    {"n": 4096, "d": 768, "m": 16384, "k": 32},
 ]
 RESULT = Path(__file__).parent / "results" / "dictionary_step.json"
 

@@ -27,6 +27,13 @@ class Kept(NamedTuple):
     z: Float[Tensor, " entry"]
 
 
+class Settled(NamedTuple):
+    """What stays of the candidates of a batch, unless `rows` have too few candidates to tell."""
+
+    chosen: Chosen
+    rows: Int64[Tensor, " row"]
+
+
 class Terms(NamedTuple):
     """A loss as a function of the weights, and what the reconstruction leaves over.
 
@@ -79,9 +86,9 @@ class Architecture:
         """
         return self.keep(pre, dictionary)
 
-    def settle(self, chosen: Chosen, dictionary: "Dictionary") -> Chosen | None:
-        """Of the candidates of a whole batch, those that stay; None if more are needed to tell."""
-        return chosen
+    def settle(self, chosen: Chosen, dictionary: "Dictionary") -> Settled:
+        """Of the candidates of a whole batch, those that stay."""
+        return Settled(chosen, chosen.start[:0])
 
     def activate(self, entries: Entries, weights: Mapping[str, Tensor]) -> Tensor:
         """Activations, in the shape of `entries.z`."""

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from energylens.core.sparse import row_of
 from energylens.features.architecture import ARCHITECTURES, Architecture, Demand, Kept
 from energylens.features.dictionary import Dictionary
 from energylens.features.entries import Chosen, DenseEntries, read_entries
@@ -81,18 +82,37 @@ def choose(
     kind: Architecture, dictionary: Dictionary, centered: Float[Tensor, "sample d_in"]
 ) -> Chosen:
     """What a batch keeps; its pre-activations exist a block of rows at a time."""
-    settled, wide = None, 1
-    while settled is None:
-        parts = [
-            kind.candidates(
-                torch.addmm(dictionary.b_enc, block, dictionary.W_enc.T), dictionary, wide
-            )
-            for block in centered.split(BLOCK)
-        ]
-        count, feature, z = (torch.cat(part) for part in zip(*parts, strict=True))
-        settled = kind.settle(Chosen(feature, count.cumsum(0) - count, z), dictionary)
-        wide *= 2
-    return settled
+    found, wide = _candidates(kind, dictionary, centered, 1), 1
+    settled = kind.settle(found, dictionary)
+    while len(settled.rows):
+        wide *= 4
+        more = _candidates(kind, dictionary, centered[settled.rows], wide)
+        found = _with_rows(found, settled.rows, more)
+        settled = kind.settle(found, dictionary)
+    return settled.chosen
+
+
+def _candidates(kind: Architecture, dictionary: Dictionary, centered: Tensor, wide: int) -> Chosen:
+    parts = [
+        kind.candidates(torch.addmm(dictionary.b_enc, block, dictionary.W_enc.T), dictionary, wide)
+        for block in centered.split(BLOCK)
+    ]
+    count, feature, z = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Chosen(feature, count.cumsum(0) - count, z)
+
+
+def _with_rows(old: Chosen, rows: Tensor, new: Chosen) -> Chosen:
+    """The same with the entries of some rows replaced."""
+    row = row_of(old.start, len(old.z))
+    again = torch.zeros(len(old.start), dtype=torch.bool, device=row.device)
+    again[rows] = True
+    stay = ~again[row]
+    joined = torch.cat([row[stay], rows[row_of(new.start, len(new.z))]])
+    order = joined.argsort(stable=True)
+    count = torch.bincount(joined, minlength=len(old.start))
+    feature, z = (torch.cat([a[stay], b])[order]
+                  for a, b in ((old.feature, new.feature), (old.z, new.z)))  # fmt: skip
+    return Chosen(feature, count.cumsum(0) - count, z)
 
 
 def _density(kind: Architecture, dictionary: Dictionary, centered: Tensor) -> float:

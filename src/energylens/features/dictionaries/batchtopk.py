@@ -11,12 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from energylens.features.architecture import Architecture, Kept, architecture, of_columns, of_mask
+from energylens.core.sparse import row_of
+from energylens.features.architecture import (
+    Architecture,
+    Kept,
+    Settled,
+    architecture,
+    of_columns,
+    of_mask,
+)
 from energylens.features.dictionary import Dictionary
 from energylens.features.entries import Chosen
 from energylens.features.kernels import top_k
 
-SPREAD = 3
+SPREAD = 2
 """Candidates a row, in multiples of k; rows that would keep more are looked at again."""
 AVERAGE = 0.99
 """Weight of the past in the average of thresholds."""
@@ -38,16 +46,20 @@ class BatchTopK(Architecture):
     def candidates(self, pre: Tensor, dictionary: Dictionary, wide: int) -> Kept:
         return of_columns(*top_k(pre, min(wide * SPREAD * dictionary.k, dictionary.width)))
 
-    def settle(self, chosen: Chosen, dictionary: Dictionary) -> Chosen | None:
-        """The n · k largest positive candidates of all rows."""
-        rows = len(chosen.start)
-        each = len(chosen.z) // max(1, rows)
-        wanted = min(rows * dictionary.k, int((chosen.z > 0).sum()))
-        best = chosen.z.topk(wanted, sorted=False).indices.sort().values
-        count = torch.bincount(best // max(1, each), minlength=rows)
-        if each < dictionary.width and bool((count == each).any()):
-            return None  # a row that keeps all its candidates might keep more
-        return Chosen(chosen.feature[best], count.cumsum(0) - count, chosen.z[best])
+    def settle(self, chosen: Chosen, dictionary: Dictionary) -> Settled:
+        """The n · k largest positive candidates of all rows.
+
+        A row that keeps all its candidates might keep more, and is asked for again.
+        """
+        rows, z = len(chosen.start), chosen.z
+        wanted = min(rows * dictionary.k, int((z > 0).sum()))
+        least = z.kthvalue(len(z) - wanted + 1).values if wanted else z.new_tensor(torch.inf)
+        best = ((z >= least) & (z > 0)).nonzero()[:, 0]
+        row = row_of(chosen.start, len(z))
+        count, before = (torch.bincount(r, minlength=rows) for r in (row[best], row))
+        full = (count == before) & (before < dictionary.width)
+        stay = Chosen(chosen.feature[best], count.cumsum(0) - count, z[best])
+        return Settled(stay, full.nonzero()[:, 0])
 
     def watch(self, dictionary: Dictionary, chosen: Chosen, values: Tensor) -> None:
         if len(values):
