@@ -14,7 +14,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,7 +23,8 @@ from torch.nn.functional import embedding_bag, linear, normalize
 
 import energylens
 from energylens.features import train as training
-from energylens.features.train import TrainOptions
+from energylens.features.order import Order
+from energylens.features.training import Training, TrainOptions
 
 SHAPES = [
     {"n": 1024, "d": 576, "m": 4096, "k": 32},
@@ -51,23 +52,23 @@ def encoder_product(n: int, d: int, m: int, generator: torch.Generator) -> Calla
 def our_step(rows: Tensor, options: TrainOptions, steps: int) -> Callable[[], object]:
     generator = torch.Generator().manual_seed(0)
     frame = training._Frame.of(rows)
-    dictionary = training._initial(rows, frame, options, generator)
-    batches = training._batches(rows, frame, options.batch, generator)
-    descent = training._descend(dictionary, batches, steps, options)
-    return lambda: next(descent)
+    start = training._initial(rows, frame, options, generator)
+    state = Training(dictionary=start, options=options, steps=steps)
+    order = Order(len(rows), options.batch, generator)
+    return lambda: state.advance(frame.enter(rows[next(order)]))
 
 
 def dense_step(rows: Tensor, options: TrainOptions) -> Callable[[], object]:
     generator = torch.Generator().manual_seed(0)
     frame = training._Frame.of(rows)
     start = training._initial(rows, frame, options, generator)
-    batches: Iterator[Tensor] = training._batches(rows, frame, options.batch, generator)
+    order = Order(len(rows), options.batch, generator)
     weights = [getattr(start, w).requires_grad_() for w in ("W_enc", "b_enc", "W_dec", "b_dec")]
     W_enc, b_enc, W_dec, b_dec = weights
     optimizer = torch.optim.Adam(weights, lr=1e-4, fused=True)
 
     def step() -> None:
-        x = next(batches)
+        x = frame.enter(rows[next(order)])
         top = linear(x - b_dec, W_enc, b_enc).topk(options.k, dim=1)
         code = torch.zeros(len(x), options.width).scatter(1, top.indices, top.values.relu())
         optimizer.zero_grad()

@@ -97,8 +97,8 @@ against
 # whether a feature is active where the energy falls along its direction.
 
 # %%
-from energylens.features.train import TrainOptions
 from energylens.features.train import train as train_dictionary
+from energylens.features.training import TrainOptions
 
 TRIALS, EACH = 60, 60
 strength = torch.rand(TRIALS * EACH, 6, generator=generator)

@@ -19,7 +19,7 @@
 
 # %%
 import energylens as el
-from energylens.features.train import TrainOptions
+from energylens.features.training import TrainOptions
 
 lens = el.load("tiny")
 lens

@@ -26,7 +26,7 @@ from energylens.energy.descent import Slope
 from energylens.energy.intervention import Step, measure_effects
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import saelens
-from energylens.features.train import TrainOptions
+from energylens.features.training import TrainOptions
 from energylens.results.record import Estimate, Summary
 from energylens.results.show import Row, Shown, ShowsItself
 from energylens.sources.text import load_text

@@ -4,7 +4,8 @@ import torch
 
 from energylens.features.chance import random_dictionary_like
 from energylens.features.evaluate import fvu
-from energylens.features.train import TrainOptions, train
+from energylens.features.train import train
+from energylens.features.training import TrainOptions
 from tests.features.conftest import one_thread  # noqa: F401
 from tests.features.planted import planted_rows
 from tests.oracles.dictionary_metrics import mean_max_cosine, pca_variance_unexplained

@@ -5,9 +5,11 @@ from energylens.core.errors import BadInput, EnergylensError, InsufficientData
 from energylens.features import train as training
 from energylens.features.chance import random_dictionary_like
 from energylens.features.evaluate import fvu
+from energylens.features.order import Order
 from energylens.features.ordinary import Ordinary
 from energylens.features.step import step
-from energylens.features.train import TrainOptions, train, train_many
+from energylens.features.train import train, train_many
+from energylens.features.training import TrainOptions, move, ramp_of
 from tests.common.compare import assert_close
 from tests.features.planted import planted_rows, random_weights, topk_dictionary
 
@@ -62,11 +64,11 @@ def test_trained_beats_chance(rows):
 
 
 def test_every_row_is_seen_once_an_epoch(generator):
-    batches = training._endless(10, 4, generator)
+    batches = Order(10, 4, generator)
     seen = torch.cat([next(batches) for _ in range(5)])
     assert sorted(seen[:10].tolist()) == sorted(seen[10:].tolist()) == list(range(10))
     assert seen[:10].tolist() != seen[10:].tolist()
-    wide = next(training._endless(3, 8, generator))
+    wide = next(Order(3, 8, generator))
     assert sorted(wide[:3].tolist()) == sorted(wide[3:6].tolist()) == [0, 1, 2]
 
 
@@ -152,7 +154,7 @@ def test_gradient_along_a_decoder_row_reaches_neither_the_row_nor_adam(generator
     before = dictionary.W_dec.clone()
     along = gradients | {"W_dec": 7 * dictionary.W_dec}
     optimizer = torch.optim.SGD(list(dictionary.weights.values()), lr=0.1, momentum=0.9)
-    training._move(dictionary.weights, along, optimizer, unit_decoder=True)
+    move(dictionary.weights, along, optimizer, unit_decoder=True)
     assert_close(dictionary.W_dec, before)
     assert_close(
         optimizer.state[dictionary.W_dec]["momentum_buffer"], torch.zeros(12, 5), atol=1e-12
@@ -160,9 +162,9 @@ def test_gradient_along_a_decoder_row_reaches_neither_the_row_nor_adam(generator
 
 
 def test_ramp_rises_stays_and_falls():
-    ramp = lambda done: training._ramp(done, TrainOptions(warmup=0.1, decay=0.5))
+    ramp = lambda done: ramp_of(done, TrainOptions(warmup=0.1, decay=0.5))
     assert_close([ramp(x) for x in (0.05, 0.1, 0.5, 0.75, 1.0)], [0.5, 1, 1, 0.5, 0])
-    assert training._ramp(0.0, TrainOptions(warmup=0.0, decay=0.0)) == 1
+    assert ramp_of(0.0, TrainOptions(warmup=0.0, decay=0.0)) == 1
 
 
 def test_many_sites_are_trained_in_turn_under_their_names(rows):

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForMaskedLM, ViTConfig, ViTForImageClas
 from energylens.activations.subject import Subject
 from energylens.core.errors import ArtifactRefused, BadInput, InsufficientData, UnknownName
 from energylens.core.ports import silence
-from energylens.features.train import TrainOptions
+from energylens.features.training import TrainOptions
 from energylens.report.page import build
 from energylens.run.edges.store.folder import Folder
 from energylens.run.execute import execute

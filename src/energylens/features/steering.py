@@ -4,6 +4,7 @@ With it, k means the same for every architecture, and dictionaries are compared 
 """
 
 import math
+from collections.abc import Mapping
 
 SMOOTH = 0.8
 """Weight of the past in the average of log L0."""
@@ -39,3 +40,11 @@ class Steering:
         now = max(-MOST, min(MOST, math.log(max(l0, 1e-3) / self._k)))
         self.error = SMOOTH * self.error + (1 - SMOOTH) * now
         self.total += IN_TIME / self._steps * self.error
+
+    def state(self) -> dict[str, float]:
+        """What the next weight depends on."""
+        return {"total": self.total, "error": self.error}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on as the one whose `state` this is."""
+        self.total, self.error = state["total"], state["error"]

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from energylens.core.files import write_bytes
 from energylens.report.palette import LIGHT
 from energylens.report.svg import for_page
 
@@ -106,22 +107,7 @@ def write_files(figure: Figure, folder: Path) -> None:
                 buffer, format=kind, dpi=DPI, facecolor="white", metadata=_undated(kind), **more
             )
             whole.set_layout_engine("none")  # laid out by now, and to stay so
-            write_whole(folder / f"{figure.name}.{kind}", buffer.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never a part."""
-    import os
-
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            write_bytes(folder / f"{figure.name}.{kind}", buffer.getvalue())
 
 
 def _undated(kind: str) -> dict[str, None]:

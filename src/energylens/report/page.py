@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from energylens.core.files import write_bytes
 from energylens.report.cards import cards
 from energylens.report.cases import cases
 from energylens.report.explorer import Packed, explorer, pack, table_data
 from energylens.report.feature_table import by_strength, columns
-from energylens.report.figure import Column, Drawing, Figure, draw, write_whole
+from energylens.report.figure import Column, Drawing, Figure, draw
 from energylens.report.figure_files import figures_beside
 from energylens.report.figures import figures
 from energylens.report.image_methods import IMAGE_METHODS
@@ -72,7 +73,7 @@ def build(run_dir: Path) -> Path:
     with figures_beside(run_dir):
         shown = [_shown(figure) for figure in figures(records)]
         page = _render(records, shown).encode("utf-8")
-    write_whole(path, page)
+    write_bytes(path, page)
     return path
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from energylens.core.errors import ArtifactRefused, BadInput, EnergylensError, NoRoom
+from energylens.core.files import sweep
 from energylens.core.ports import Progress, silence
 from energylens.results.record import Summary
-from energylens.run.edges.store.atomic import sweep
 from energylens.run.edges.store.folder import Folder, verify
 from energylens.run.ledger import Ledger, read_run
 from energylens.run.lock import hold

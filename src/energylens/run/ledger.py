@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from energylens.core.errors import ArtifactRefused
+from energylens.core.files import write_bytes
 from energylens.results import provenance
 from energylens.results.plain import decode, encode
-from energylens.run.edges.store.atomic import write_bytes
 from energylens.run.edges.store.folder import Folder, write_manifest
 from energylens.studies.study import Study, options_record, run_key
 

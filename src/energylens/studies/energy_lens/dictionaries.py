@@ -20,7 +20,8 @@ from energylens.features.dictionary import Dictionary
 from energylens.features.evaluate import fvu
 from energylens.features.formats import saelens
 from energylens.features.ordinary import Ordinary
-from energylens.features.train import TrainOptions, train
+from energylens.features.train import train
+from energylens.features.training import TrainOptions
 from energylens.stats.nulls import (
     permute_rows,
     random_unit_directions,

@@ -13,7 +13,7 @@ from energylens.core.errors import BadInput, InsufficientData
 from energylens.core.ports import Store
 from energylens.core.sites import layer_of
 from energylens.energy.translators import rows_needed
-from energylens.features.train import TrainOptions
+from energylens.features.training import TrainOptions
 from energylens.sources.model import load_model
 from energylens.sources.text import load_text
 from energylens.sources.windows import TokenWindows, tokenise

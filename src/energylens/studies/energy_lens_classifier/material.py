@@ -15,7 +15,7 @@ from energylens.core.errors import BadInput, InsufficientData, SiteNotAvailable
 from energylens.core.ports import Progress, Store
 from energylens.core.sites import parse_port
 from energylens.energy.energies.class_energy import must_classify
-from energylens.features.train import TrainOptions
+from energylens.features.training import TrainOptions
 from energylens.sources.images import DIGITS, Images, load_images, prepared
 from energylens.sources.model import LoadedModel, load_classifier
 from energylens.sources.small_classifiers import EPOCHS, KINDS, fit, small_classifier

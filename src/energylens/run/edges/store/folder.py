@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from energylens.core.errors import ArtifactRefused, NoRoom, UnknownName
+from energylens.core.files import sha256, write_atomic, write_bytes
 from energylens.results.format import size
 from energylens.results.plain import decode, encode
-from energylens.run.edges.store.atomic import sha256, write_atomic, write_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa

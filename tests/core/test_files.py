@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from energylens.core import files
 from energylens.core.errors import NoRoom
-from energylens.run.edges.store import atomic
 from energylens.run.edges.store.folder import Folder
 from tests.run.faults import Fault, fail_at
 
@@ -20,18 +20,18 @@ def test_a_fault_at_any_step_leaves_old_or_new(tmp_path, error):
     while True:
         k += 1
         path = tmp_path / str(k) / "file"
-        atomic.write_bytes(path, b"old")
+        files.write_bytes(path, b"old")
         with pytest.MonkeyPatch.context() as patch:
             steps = fail_at(patch, k, error)
             try:
-                digest = atomic.write_bytes(path, b"newer")
+                digest = files.write_bytes(path, b"newer")
             except (Fault, OSError):
                 digest = None
         assert path.read_bytes() in (b"old", b"newer")
-        atomic.sweep(tmp_path)
+        files.sweep(tmp_path)
         assert [p.name for p in path.parent.iterdir()] == ["file"]
         if digest is not None:
-            assert path.read_bytes() == b"newer" and digest == atomic.sha256(path)
+            assert path.read_bytes() == b"newer" and digest == files.sha256(path)
             break
     assert k == steps() + 1 == 5  # write, fsync of the file, rename, fsync of the folder
 
@@ -110,5 +110,5 @@ def test_a_full_disk_without_root(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(NoRoom, match="no room"):
-        atomic.write_bytes(tmp_path / "x", b"1")
+        files.write_bytes(tmp_path / "x", b"1")
     assert list(tmp_path.iterdir()) == []
