@@ -12,6 +12,7 @@ from torch import Tensor
 from energylens.core.errors import BadInput, EnergylensError
 from energylens.features.architecture import ARCHITECTURES, Demand
 from energylens.features.dictionary import Dictionary
+from energylens.features.kernels import BLOCK
 from energylens.features.ordinary import TIMES
 from energylens.features.revival import revive
 from energylens.features.steering import Steering
@@ -209,8 +210,8 @@ def move(
         weight.grad = gradients[name]
     W_dec = weights["W_dec"]
     if unit_decoder:
-        along = torch.linalg.vecdot(gradients["W_dec"], W_dec).unsqueeze(1)
-        gradients["W_dec"].addcmul_(W_dec, along, value=-1)
+        for slope, row in zip(gradients["W_dec"].split(BLOCK), W_dec.split(BLOCK), strict=True):
+            slope.addcmul_(row, torch.linalg.vecdot(slope, row).unsqueeze(1), value=-1)
     optimizer.step()
     if unit_decoder:
         W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True))
