@@ -19,12 +19,13 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 # Wheels alone, by their hashes: nothing that is downloaded runs while it is installed.
 LOCKED := $(PIP) --no-deps --require-hashes --only-binary :all:
 DONE := $(VENV)/.done
+PEERS := .venv-peers
 # A file of tests stays on one worker, since its tests share runs; four workers need some 8 GB.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-gpu check bench levels docs photographs lock clean
+.PHONY: help demo test test-slow test-gpu check bench bench-features levels docs photographs lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -47,8 +48,11 @@ check: $(DONE)/dev ## lint, format, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(DONE)/dev $(DONE)/smollm2 ## run the benchmarks; results in benchmarks/results
-	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(DONE)/dev $(DONE)/smollm2 ## run the benchmarks but bench-features; results in benchmarks/results
+	@for script in $(filter-out benchmarks/features.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+bench-features: $(DONE)/dev $(DONE)/peers ## a training step of our dictionaries beside SAELens, dictionary_learning and sparsify
+	@$(BIN)/python benchmarks/features.py --peers $(PEERS)/bin/python $(ARGS)
 
 levels: $(DONE)/dev ## simulate how often every p fires where nothing is (some ten minutes); docs/levels.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.level_table $(ARGS)
@@ -68,7 +72,7 @@ lock: ## pin the requirements again (needs uv; ARGS=--upgrade for newer versions
 	@tools/lock.sh $(ARGS)
 
 clean: ## remove .venv, caches and the built site (runs/ stays)
-	@rm -rf "$(VENV)" site build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	@rm -rf "$(VENV)" "$(PEERS)" site build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- set-up: one mark for each finished step, made again when its file of pins changes ----
@@ -99,6 +103,18 @@ $(DONE)/lock: $(DONE)/torch requirements/lock.txt
 
 $(DONE)/package: $(DONE)/lock pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Peers have needs of their own, so they have an environment of their own. One that cannot be
+# installed is named by the benchmark.
+$(DONE)/peers: $(DONE)/torch requirements/peers.txt requirements/peers-alone.txt
+	@$(PYTHON) -m venv --clear "$(PEERS)"
+	@index=$$(cat $(DONE)/torch); into="$(PEERS)/bin/python -m pip install -qq --no-input --disable-pip-version-check"; \
+	  $$into $${index:+--index-url "$$index"} $(TORCH) && \
+	  for pins in peers peers-alone; do \
+	    $$into --no-deps --require-hashes --prefer-binary -r requirements/$$pins.txt || \
+	      echo "some of requirements/$$pins.txt could not be installed" >&2; \
+	  done
 	@touch $@
 
 $(DONE)/reference: $(DONE)/build requirements/reference.txt

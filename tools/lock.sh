@@ -11,6 +11,7 @@ pin "$@" pyproject.toml -o requirements/lock.txt
 pin "$@" pyproject.toml -c requirements/lock.txt --extra test --extra check -o requirements/dev.txt
 pin "$@" pyproject.toml -c requirements/dev.txt --extra docs -o requirements/docs.txt
 pin "$@" requirements/build.in -c requirements/lock.txt -o requirements/build.txt
-for alone in reference smollm2; do
+pin "$@" requirements/peers.in -o requirements/peers.txt
+for alone in reference smollm2 peers-alone; do
     pin --no-deps "requirements/$alone.in" -o "requirements/$alone.txt"
 done
