@@ -1,34 +1,50 @@
-"""SAELens' folder, version 6: `cfg.json` beside `sae_weights.safetensors`; our own format too.
+"""SAELens' folder: `cfg.json` beside `sae_weights.safetensors`; our own format too.
 
-SAELens stores the encoder as [d_in, feature] and names sites `blocks.15.hook_resid_post`; both are
-turned here and nowhere else. Our own metadata lies under its free-form `metadata` key.
+Version 6 is written; that and the flat layout before it are read (`saelens_config`). SAELens stores
+the encoder as [d_in, feature] and names sites `blocks.15.hook_resid_post`; both are turned here and
+nowhere else. Our own metadata lies under its free-form `metadata` key.
+
+What SAELens calls an architecture is two things here: an architecture, and whether the dictionary
+is a transcoder (`jumprelu_skip_transcoder`). It has neither groupmax nor, say, a topk transcoder;
+those are written by the same rule, and SAELens refuses them by name.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.core.sites import canonical
 from energylens.features.architecture import ARCHITECTURES
 from energylens.features.dictionary import Dictionary
+from energylens.features.formats.disk import read_json, read_safetensors, write_folder
+from energylens.features.formats.layout import (
+    Entry,
+    Layout,
+    dictionary_of,
+    everywhere,
+    layout,
+    pack,
+    setting,
+    unpack,
+)
+from energylens.features.formats.recognise import dictionary_format
+from energylens.features.formats.saelens_config import SITES, Config, read_config
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+SPARSITY = "sparsity.safetensors"
+"""How often each feature fired, beside the weights; not read."""
+SCALER = "activation_scaler.json"
+"""The factor that rows are multiplied by, beside the weights of a checkpoint of training."""
 LAYOUT = "6.0.0"
 """Version of SAELens whose layout this is; without one SAELens takes a file for an older layout."""
 
-_TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
-_TYPES = {str(t).removeprefix("torch."): t
-          for t in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}  # fmt: skip
 _HOOKS = {
     "resid_pre": "hook_resid_pre",
     "resid_mid": "hook_resid_mid",
@@ -38,49 +54,7 @@ _HOOKS = {
     "attn.z": "attn.hook_z",
     "mlp.post": "mlp.hook_post",
 }
-
-
-def tensors(dictionary: Dictionary) -> dict[str, Tensor]:
-    """The tensors of a dictionary under SAELens' names and in its orientation.
-
-    Raises:
-        BadInput: If a value is not finite.
-    """
-    kept = {name: getattr(dictionary, name).detach() for name in _TENSORS}
-    for name, tensor in kept.items():
-        bad = int((~tensor.isfinite()).sum())
-        if bad:
-            raise BadInput(f"{name} holds {bad} values that are nan or infinity: train it again")
-    return {name: (t.T if name == "W_enc" else t).contiguous() for name, t in kept.items()}
-
-
-def from_tensors(
-    kept: Mapping[str, Tensor],
-    *,
-    k: int,
-    architecture: str = "topk",
-    metadata: Mapping[str, Any] | None = None,
-) -> Dictionary:
-    """The dictionary whose `tensors` these are; other entries of the mapping are left alone.
-
-    Raises:
-        ArtifactRefused: If a tensor is missing, of the wrong shape or type, or not finite.
-        UnknownName: If there is no such architecture.
-    """
-    ARCHITECTURES[architecture]
-    missing = [name for name in _TENSORS if name not in kept]
-    if missing:
-        raise ArtifactRefused(
-            f"a dictionary has the tensors {', '.join(_TENSORS)}: {', '.join(missing)} not found"
-        )
-    _check_tensors(kept)
-    width = kept["W_enc"].shape[1]
-    if not 1 <= k <= width:
-        raise ArtifactRefused(f"k must lie in 1 … {width}, the width; found {k}")
-    return Dictionary(
-        architecture=architecture, k=k, W_enc=kept["W_enc"].T.contiguous(), b_enc=kept["b_enc"],
-        W_dec=kept["W_dec"], b_dec=kept["b_dec"], metadata=dict(metadata or {}),
-    )  # fmt: skip
+_BY_BATCH = ("batchtopk", "matryoshka_batchtopk")
 
 
 def save(dictionary: Dictionary, folder: Path | str) -> Path:
@@ -90,28 +64,14 @@ def save(dictionary: Dictionary, folder: Path | str) -> Path:
 
     Args:
         dictionary: What to write; its metadata must be JSON values. `hook_name` may be ours
-            (`blocks.15.resid_post`); it is written as SAELens names it.
+            (`blocks.15.resid_post`); it is written as SAELens names it. An architecture of training
+            alone is written as what it becomes.
         folder: Must not exist, or be empty.
 
     Raises:
         BadInput: If the folder is in use, or a value is not finite or not JSON.
     """
-    folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise BadInput(f"{folder} exists already: remove it or name another folder")
-    written = files(dictionary)
-    beside = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
-    beside.mkdir(parents=True)
-    try:
-        for name, write in written.items():
-            write(beside / name)
-            _flush(beside / name)
-        _flush(beside)
-        os.replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    _flush(folder.parent)
-    return folder
+    return write_folder(Path(folder), files(dictionary))
 
 
 def files(dictionary: Dictionary) -> dict[str, Callable[[Path], object]]:
@@ -120,46 +80,58 @@ def files(dictionary: Dictionary) -> dict[str, Callable[[Path], object]]:
     Raises:
         BadInput: If a value is not finite or not JSON.
     """
-    kept, config = tensors(dictionary), _config(dictionary)
+    made = ARCHITECTURES[dictionary.architecture].finish(dictionary)
+    if _is_transcoder(made) and made.subtracts_b_dec:
+        made = _without_offset(made)
+    kept = pack(made, _layout(made.architecture, skip=made.W_skip is not None))
+    config = _config(made)
     return {
         WEIGHTS: lambda path: save_file(kept, path),
         CONFIG: lambda path: path.write_text(config, encoding="utf-8"),
     }
 
 
+@dictionary_format("SAELens", CONFIG, WEIGHTS)
 def load(folder: Path | str) -> Dictionary:
     """Read a dictionary that SAELens or `save` wrote. No pickle is read.
 
-    Decoder norms and input offsets that SAELens applies while it runs are folded into the weights,
-    which leaves every output as it is.
+    Decoder norms and the scale of rows that SAELens applies while it runs are folded into the
+    weights, which leaves every output as it is. Checkpoints of training become what they would be
+    exported as: one of BatchTopK is a JumpReLU with one threshold.
 
     Raises:
         ArtifactRefused: If a file is missing or damaged, if tensors are missing, left over, of the
             wrong shape or not finite, or if the folder asks for something that is not read here.
     """
     folder = Path(folder)
-    config = _read_config(folder / CONFIG)
-    kept = _read_weights(folder / WEIGHTS)
-    extra = sorted(set(kept) - set(_TENSORS))
-    if extra:
+    config = read_config(folder / CONFIG)
+    kept = _read_tensors(folder / WEIGHTS)
+    skip = config.transcoder and config.skip
+    wanted = _layout(config.architecture, skip=skip)
+    if "log_threshold" in kept and "threshold" in wanted:
+        kept["threshold"] = kept.pop("log_threshold").exp()
+    parts = unpack(folder / WEIGHTS, kept, wanted, one_site=not config.transcoder)
+    found = (parts["W_enc"].shape[1], len(parts["b_enc"]), parts["W_dec"].shape[1])
+    said = (config.d_in, config.d_sae, config.d_out)
+    if found != said:
         raise ArtifactRefused(
-            f"{folder / WEIGHTS} should hold {', '.join(_TENSORS)} alone, found {', '.join(extra)} "
-            f"as well: it is no {config['architecture']} dictionary"
+            f"{folder / CONFIG} says d_in {said[0]}, d_sae {said[1]} and d_out {said[2]}, the "
+            f"tensors have {found[0]}, {found[1]} and {found[2]}: the two files do not belong "
+            "together"
         )
-    metadata = dict(config.get("metadata") or {})
-    metadata.pop("sae_lens_version", None)
-    if isinstance(metadata.get("hook_name"), str):
-        metadata["hook_name"] = canonical(metadata["hook_name"])
-    dictionary = from_tensors(
-        kept, k=config["k"], architecture=config["architecture"], metadata=metadata
-    )
-    found = (dictionary.d_in, dictionary.width)
-    if found != (config["d_in"], config["d_sae"]):
-        raise ArtifactRefused(
-            f"{folder / CONFIG} says d_in {config['d_in']} and d_sae {config['d_sae']}, the "
-            f"tensors have {found[0]} and {found[1]}: the two files do not belong together"
-        )
-    return _fold(dictionary, config)
+    if config.scaled:
+        parts = _fold_scale(parts, _scale(folder / SCALER), by_norm=config.rescaled)
+    if config.rescaled:
+        parts = _fold_norms(parts)
+    architecture = config.architecture
+    if architecture in _BY_BATCH:
+        architecture = "jumprelu"
+        parts["threshold"] = everywhere(parts.pop("topk_threshold"), parts["b_enc"])
+    dictionary = dictionary_of(
+        folder / CONFIG, parts, architecture=architecture, k=config.k,
+        subtracts_b_dec=config.subtracts_b_dec, metadata=_metadata(config),
+    )  # fmt: skip
+    return ARCHITECTURES[architecture].finish(dictionary)
 
 
 def hook_name(site: str) -> str:
@@ -178,22 +150,57 @@ def hook_name(site: str) -> str:
     )
 
 
+def _layout(architecture: str, *, skip: bool) -> Layout:
+    """What SAELens calls the tensors of an architecture; those of its own have our names."""
+    bias = "b_gate" if architecture == "gated" else "b_enc"
+    names = {"W_enc": "W_enc", "b_enc": bias, "W_dec": "W_dec", "b_dec": "b_dec"}
+    names |= {"W_skip": "W_skip"} if skip else {}
+    if architecture in _BY_BATCH:
+        threshold = "topk_threshold"
+        return layout(["W_enc"], **names) | {threshold: Entry(threshold, ())}
+    own = ARCHITECTURES[architecture].own(1, torch.zeros(1))
+    return layout(["W_enc"], **names, **{name: name for name in own})
+
+
+def _is_transcoder(dictionary: Dictionary) -> bool:
+    """Whether SAELens' autoencoders cannot hold it, or it says itself that it writes elsewhere."""
+    elsewhere = dictionary.metadata.get("hook_name_out") is not None
+    return elsewhere or dictionary.W_skip is not None or dictionary.d_in != dictionary.d_out
+
+
+def _without_offset(dictionary: Dictionary) -> Dictionary:
+    """The same function of rows from which b_dec is not subtracted first."""
+    shift = dictionary.W_enc @ dictionary.b_dec
+    own = dict(dictionary.own)
+    if "b_mag" in own:
+        own["b_mag"] = own["b_mag"] - own["r_mag"].exp() * shift
+    return replace(dictionary, b_enc=dictionary.b_enc - shift, own=own, subtracts_b_dec=False)
+
+
 def _config(dictionary: Dictionary) -> str:
     metadata = {**dictionary.metadata, "sae_lens_version": LAYOUT}
-    if isinstance(metadata.get("hook_name"), str):
-        metadata["hook_name"] = hook_name(metadata["hook_name"])
+    for name in SITES:
+        if isinstance(metadata.get(name), str):
+            metadata[name] = hook_name(metadata[name])
+    name = dictionary.architecture
+    transcoder = _is_transcoder(dictionary)
+    if transcoder:
+        kind = "transcoder" if dictionary.W_skip is None else "skip_transcoder"
+        name = kind if name == "standard" else f"{name}_{kind}"
+    heads = not transcoder and str(metadata.get("hook_name")).endswith("hook_z")
     config = {
-        "architecture": dictionary.architecture,
+        "architecture": name,
         "d_in": dictionary.d_in,
         "d_sae": dictionary.width,
         "k": dictionary.k,
         "dtype": str(dictionary.W_enc.dtype).removeprefix("torch."),
         "device": "cpu",
-        "apply_b_dec_to_input": True,
+        "apply_b_dec_to_input": dictionary.subtracts_b_dec,
         "rescale_acts_by_decoder_norm": False,
         "normalize_activations": "none",
-        "reshape_activations": "none",
+        "reshape_activations": "hook_z" if heads else "none",
         "metadata": metadata,
+        **({"d_out": dictionary.d_out} if transcoder else {}),
     }
     try:
         return json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
@@ -201,93 +208,57 @@ def _config(dictionary: Dictionary) -> str:
         raise BadInput(f"metadata must be finite JSON values: {error}") from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """The settings, each checked for its type; an absent switch has SAELens' default."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactRefused(f"{path} is missing: name a folder that SAELens wrote") from error
-    except ValueError as error:
-        raise ArtifactRefused(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict) or "architecture" not in config:
-        raise ArtifactRefused(
-            f"{path} names no architecture: layouts before SAELens 6 are not read, load it in "
-            "SAELens and save it again"
-        )
-    if config["architecture"] not in ARCHITECTURES:
-        raise ArtifactRefused(
-            f"{path} holds a {config['architecture']!r} dictionary, read are "
-            f"{', '.join(ARCHITECTURES)}"
-        )
-    switches = {"apply_b_dec_to_input": True, "rescale_acts_by_decoder_norm": False}
-    unused = {"normalize_activations": "none", "reshape_activations": "none"}
-    config = {**switches, **unused, **config}
-    kinds: dict[str, type] = {"k": int, "d_in": int, "d_sae": int, **dict.fromkeys(switches, bool)}
-    for name, kind in kinds.items():
-        if type(config.get(name)) is not kind:
-            raise ArtifactRefused(f"{path} needs {name} as {kind.__name__}: {config.get(name)!r}")
-    for name, only in unused.items():
-        if config[name] != only:
-            raise ArtifactRefused(
-                f"{path} asks for {name} {config[name]!r}, read is {only!r} alone"
-            )
-    return config
+def _metadata(config: Config) -> dict[str, Any]:
+    metadata = {n: v for n, v in config.metadata.items() if n != "sae_lens_version"}
+    for name in SITES:
+        if isinstance(metadata.get(name), str):
+            metadata[name] = canonical(metadata[name])
+    return metadata
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    kept = read_safetensors(path)
+    scale = kept.pop("scaling_factor", None)  # old layouts; no version applies it any more
+    if scale is not None and not bool((scale == 1).all()):
+        raise ArtifactRefused(
+            f"{path} holds a scaling_factor of fine-tuning other than 1, which is not read"
+        )
+    return kept
+
+
+def _scale(path: Path) -> float:
     if not path.is_file():
-        raise ArtifactRefused(f"{path} is missing: name a folder that SAELens wrote")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ArtifactRefused(f"{path} is no readable safetensors file: {error}") from error
-
-
-def _check_tensors(kept: Mapping[str, Tensor]) -> None:
-    encoder, decoder = kept["W_enc"], kept["W_dec"]
-    if encoder.ndim != 2 or decoder.ndim != 2:
         raise ArtifactRefused(
-            f"W_enc and W_dec are matrices, found shapes {tuple(encoder.shape)} and "
-            f"{tuple(decoder.shape)}"
+            f"{path} is missing: rows were scaled by a factor while training, which the folder "
+            "does not hold; let SAELens fold it in and save again"
         )
-    d_in, width = encoder.shape
-    expected = {"b_enc": (width,), "W_dec": (width, d_in), "b_dec": (d_in,)}
-    for name, shape in expected.items():
-        if tuple(kept[name].shape) != shape:
-            raise ArtifactRefused(
-                f"{name} should have shape {shape} beside W_enc of {(d_in, width)}, "
-                f"found {tuple(kept[name].shape)}"
-            )
-    for name in _TENSORS:
-        tensor = kept[name]
-        if tensor.dtype not in _TYPES.values() or tensor.dtype != encoder.dtype:
-            raise ArtifactRefused(
-                f"all tensors share one of {', '.join(_TYPES)}, found {name} as {tensor.dtype}"
-            )
-        bad = int((~tensor.isfinite()).sum())
-        if bad:
-            raise ArtifactRefused(f"{name} holds {bad} values that are nan or infinity")
+    scale = setting(path, read_json(path), "scaling_factor", float)
+    if not 0 < scale < float("inf"):
+        raise ArtifactRefused(f"{path}: scaling_factor must be above 0 and finite, found {scale}")
+    return scale
 
 
-def _fold(dictionary: Dictionary, config: Mapping[str, Any]) -> Dictionary:
-    """Plain weights: pre-activations times decoder norms, and inputs without the b_dec offset."""
-    W_enc, b_enc, W_dec = dictionary.W_enc, dictionary.b_enc, dictionary.W_dec
-    if not config["apply_b_dec_to_input"]:
-        b_enc = b_enc + W_enc @ dictionary.b_dec
-    if config["rescale_acts_by_decoder_norm"]:
-        norm = torch.linalg.vector_norm(W_dec, dim=1)
-        if not bool((norm > 0).all()):
-            raise ArtifactRefused(
-                f"{int((norm == 0).sum())} decoder rows are 0, and activations are to be divided "
-                "by their norms"
-            )
-        W_enc, b_enc, W_dec = W_enc * norm[:, None], b_enc * norm, W_dec / norm[:, None]
-    return replace(dictionary, W_enc=W_enc, b_enc=b_enc, W_dec=W_dec)
+def _fold_scale(parts: Mapping[str, Tensor], scale: float, *, by_norm: bool) -> dict[str, Tensor]:
+    """What makes of x what the weights make of scale · x, over scale.
+
+    Activations stay as they are, and so do thresholds; but those that count activations times
+    decoder norms shrink with the decoder.
+    """
+    folded = {"W_enc": scale, "W_dec": 1 / scale, "b_dec": 1 / scale}
+    folded |= {"topk_threshold": 1 / scale} if by_norm else {}
+    return {name: tensor * folded.get(name, 1) for name, tensor in parts.items()}
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _fold_norms(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Pre-activations times decoder norms, and decoder rows of norm 1."""
+    norm = torch.linalg.vector_norm(parts["W_dec"], dim=1)
+    if not bool((norm > 0).all()):
+        raise ArtifactRefused(
+            f"{int((norm == 0).sum())} decoder rows are 0, and activations are to be divided by "
+            "their norms"
+        )
+    return dict(parts) | {
+        "W_enc": parts["W_enc"] * norm[:, None],
+        "b_enc": parts["b_enc"] * norm,
+        "W_dec": parts["W_dec"] / norm[:, None],
+    }

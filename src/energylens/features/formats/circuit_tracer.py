@@ -1,0 +1,84 @@
+"""circuit-tracer: one file of safetensors a layer, each a transcoder of that layer's MLP."""
+
+import re
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.features.architecture import ARCHITECTURES
+from energylens.features.dictionary import Dictionary
+from energylens.features.formats import gemma_scope, saelens, sparsify
+from energylens.features.formats.disk import read_safetensors, write_file
+from energylens.features.formats.layout import Layout, dictionary_of, layout, pack, unpack
+from energylens.features.formats.recognise import dictionary_format
+
+THRESHOLD = "activation_function.threshold"
+
+_OF_OTHERS = {saelens.WEIGHTS, saelens.SPARSITY, sparsify.WEIGHTS, *gemma_scope.FILES}
+
+
+@dictionary_format(
+    "circuit-tracer",
+    is_file=lambda path: path.suffix == ".safetensors" and path.name not in _OF_OTHERS,
+)
+def load(path: Path | str) -> Dictionary:
+    """Read the transcoder of one layer: ReLU, or JumpReLU where a threshold is stored.
+
+    The layer is taken from the file's name; where the rows are read and written is said in a
+    `config.yaml` of the whole set, which is not read.
+
+    Raises:
+        ArtifactRefused: If the file is missing or damaged, if tensors are missing, left over, of
+            the wrong shape or not finite, or if a threshold is below 0.
+    """
+    path = Path(path)
+    kept = read_safetensors(path)
+    wanted = _layout(threshold=THRESHOLD in kept, skip="W_skip" in kept)
+    parts = unpack(path, kept, wanted, one_site=True)
+    if "threshold" in parts and bool((parts["threshold"] < 0).any()):
+        raise ArtifactRefused(
+            f"{path} holds thresholds below 0, and so activations below 0, which are not read"
+        )
+    layer = re.search(r"(\d+)$", path.stem)
+    return dictionary_of(
+        path, parts, architecture="jumprelu" if "threshold" in parts else "standard", k=None,
+        subtracts_b_dec=False, metadata={"layer": int(layer[1])} if layer else {},
+    )  # fmt: skip
+
+
+def save(dictionary: Dictionary, path: Path | str) -> Path:
+    """Write a transcoder as a file that circuit-tracer loads, whole or not at all.
+
+    Args:
+        dictionary: A standard or jumprelu that does not subtract b_dec, and writes rows as wide as
+            it reads.
+        path: Must not exist; circuit-tracer's own files are called `layer_0.safetensors` and so on.
+
+    Raises:
+        BadInput: If the file exists, circuit-tracer has no such dictionary, or a value is not
+            finite.
+    """
+    path = Path(path)
+    made = ARCHITECTURES[dictionary.architecture].finish(dictionary)
+    if (
+        made.architecture not in ("standard", "jumprelu")
+        or made.subtracts_b_dec
+        or made.d_in != made.d_out
+    ):
+        raise BadInput(
+            "circuit-tracer holds standard and jumprelu transcoders of one width, without b_dec "
+            f"subtracted: a {made.architecture} from {made.d_in} to {made.d_out} values that "
+            f"{'subtracts' if made.subtracts_b_dec else 'leaves'} b_dec cannot be written"
+        )
+    wanted = _layout(threshold="threshold" in made.own, skip=made.W_skip is not None)
+    kept = pack(made, wanted)
+    if THRESHOLD in kept:
+        kept[THRESHOLD].clamp_(min=0)
+    return write_file(path, lambda beside: save_file(kept, beside))
+
+
+def _layout(*, threshold: bool, skip: bool) -> Layout:
+    names = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    names |= {"threshold": THRESHOLD} if threshold else {}
+    return layout(**names | ({"W_skip": "W_skip"} if skip else {}))
