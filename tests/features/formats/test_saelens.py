@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats import saelens
+from energylens.features.formats import disk, saelens
 from tests.common.compare import assert_close
 from tests.features.planted import random_weights, topk_dictionary
 
@@ -83,13 +83,6 @@ def test_switches_of_saelens_are_folded_into_the_weights(dictionary, folder, gen
     assert_close(found.reconstruct(x), made, rtol=1e-4, atol=1e-4)
 
 
-def test_tensors_survive_a_store_with_other_entries(dictionary):
-    kept = saelens.tensors(dictionary) | {"permuted": torch.zeros(2)}
-    found = saelens.from_tensors(kept, k=5)
-    for name in NAMES:
-        assert torch.equal(getattr(found, name), getattr(dictionary, name))
-
-
 def test_a_folder_in_use_is_left_alone(dictionary, folder):
     before = (folder / saelens.WEIGHTS).read_bytes()
     with pytest.raises(BadInput, match="exists already"):
@@ -101,7 +94,7 @@ def test_a_save_that_fails_leaves_nothing(dictionary, tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(saelens, "_flush", fail)
+    monkeypatch.setattr(disk, "flush", fail)
     with pytest.raises(OSError, match="disk full"):
         saelens.save(dictionary, tmp_path / "dictionary")
     assert list(tmp_path.iterdir()) == []
@@ -134,7 +127,9 @@ def test_metadata_that_json_cannot_hold_is_refused(dictionary, tmp_path, value):
         ({"threshold": torch.zeros(40)}, "found threshold as well"),
         ({"b_enc": torch.zeros(39)}, r"b_enc should have shape \(40,\).*found \(39,\)"),
         ({"W_dec": torch.zeros(8, 40)}, r"W_dec should have shape \(40, 8\).*found \(8, 40\)"),
-        ({"W_enc": torch.zeros(8)}, "matrices"),
+        ({"W_enc": torch.zeros(8)}, r"W_enc should have shape \(d_in, feature\), found \(8,\)"),
+        ({"W_skip": torch.zeros(8, 8)}, "found W_skip as well"),
+        ({"b_enc": None, "b_gate": torch.zeros(40)}, "b_enc not found; found b_gate as well"),
         ({"b_dec": torch.zeros(8, dtype=torch.int64)}, "b_dec as torch.int64"),
         ({"b_dec": torch.zeros(8, dtype=torch.float64)}, "b_dec as torch.float64"),
     ],
@@ -148,14 +143,27 @@ def test_wrong_tensors_are_named(folder, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "jumprelu"}, "'jumprelu'.*topk"),
+        ({"architecture": "jumprelu"}, "threshold not found"),
+        ({"architecture": "abstopk"}, "'abstopk' dictionary, read are.*topk"),
+        ({"architecture": "matching_pursuit"}, "'matching_pursuit'"),
+        ({"architecture": None}, "needs architecture as str"),
+        ({"architecture": "transcoder"}, "asks a transcoder for apply_b_dec_to_input"),
+        ({"architecture": "transcoder", "apply_b_dec_to_input": False}, "needs d_out as int"),
         ({"k": "5"}, "needs k as int"),
         ({"k": True}, "needs k as int"),
         ({"k": 0}, "k must lie in 1 … 40"),
         ({"k": 41}, "k must lie in 1 … 40"),
         ({"d_sae": 41}, "do not belong together"),
         ({"normalize_activations": "layer_norm"}, "normalize_activations 'layer_norm'"),
-        ({"reshape_activations": "hook_z"}, "reshape_activations 'hook_z'"),
+        ({"normalize_activations": "constant_norm_rescale"}, "'constant_norm_rescale'"),
+        ({"normalize_activations": "covariance_whitening"}, "'covariance_whitening'"),
+        (
+            {"normalize_activations": "expected_average_only_in"},
+            "activation_scaler.json is missing",
+        ),
+        ({"reshape_activations": "hook_q"}, "reshape_activations 'hook_q'"),
+        ({"apply_b_dec_to_input": 1}, "needs apply_b_dec_to_input as bool"),
+        ({"metadata": ["x"]}, "needs metadata by name"),
     ],
 )
 def test_settings_that_are_not_read_are_named(folder, changes, message):
@@ -175,12 +183,6 @@ def test_damaged_and_missing_files_are_refused(folder, tmp_path):
         saelens.load(folder)
     (folder / saelens.CONFIG).write_text("{")
     with pytest.raises(ArtifactRefused, match="not JSON"):
-        saelens.load(folder)
-
-
-def test_a_layout_before_version_6_is_refused(folder):
-    (folder / saelens.CONFIG).write_text(json.dumps({"d_in": 8, "d_sae": 40, "hook_point": "x"}))
-    with pytest.raises(ArtifactRefused, match="names no architecture"):
         saelens.load(folder)
 
 

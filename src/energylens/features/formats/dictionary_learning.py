@@ -99,7 +99,8 @@ def load(path: Path | str, *, allow_pickle: bool = False) -> Dictionary:
     kind = _KINDS[name]
     kept = read_pickle(state, allow_pickle=allow_pickle)
     groups = kept.pop("group_sizes", None) if name.startswith("Matryoshka") else None
-    parts = unpack(state, kept, kind.layout, one_site=True, optional=_NUMBERS)
+    numbers = [name for name, entry in kind.layout.items() if not entry.axes]  # absent once
+    parts = unpack(state, kept, kind.layout, one_site=True, optional=numbers)
     if groups is not None:
         _check_groups(state, groups, len(parts["b_enc"]))
     k = _k_of(state, trainer.get("k"), parts.pop("k", None))

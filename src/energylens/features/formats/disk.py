@@ -62,7 +62,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     _there(path)
     damaged = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
     except (*damaged, AttributeError, NotImplementedError) as error:
         raise ArtifactRefused(f"{path} is no readable npz file of numbers: {error}") from error

@@ -191,6 +191,8 @@ def dictionary_of(
         raise ArtifactRefused(f"{source} does not say k, which a {architecture} needs")
     if not 1 <= (width if k is None else k) <= width:
         raise ArtifactRefused(f"{source}: k must lie in 1 … {width}, the width; found {k}")
+    if architecture == "groupmax" and k and width % k:
+        raise ArtifactRefused(f"{source}: k = {k} does not divide {width} features into groups")
     return Dictionary(
         architecture=architecture, k=width if k is None else k, own=own,
         subtracts_b_dec=subtracts_b_dec, metadata=dict(metadata), **weights,

@@ -55,10 +55,6 @@ def load(folder: Path | str) -> Dictionary:
             f"{path} says {width} latents of {d_in} values, the tensors have "
             f"{' of '.join(map(str, parts['W_enc'].shape))}: the two files do not belong together"
         )
-    if config["activation"] == "groupmax" and width % config["k"]:
-        raise ArtifactRefused(
-            f"{path}: k = {config['k']} does not divide {width} latents in groups"
-        )
     return dictionary_of(
         folder, parts, architecture=config["activation"], k=config["k"],
         subtracts_b_dec=not config["transcode"], metadata=_metadata(folder, config["transcode"]),
