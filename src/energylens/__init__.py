@@ -18,6 +18,7 @@ _WHERE = {
     "Batch": "energylens.activations.batch",
     "Subject": "energylens.activations.subject",
     "load": "energylens.activations.certify",
+    "load_dictionary": "energylens.features.formats.recognise",
     "read_windows": "energylens.notebook",
     "train": "energylens.notebook",
     "align": "energylens.notebook",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from energylens.activations.subject import Subject
     from energylens.energy.basins import compare_basins, find_basins
     from energylens.energy.descent import descend, slope_of
+    from energylens.features.formats.recognise import load_dictionary
     from energylens.notebook import (
         ablate,
         align,
