@@ -20,6 +20,8 @@ def state_of(generator, activation="ReLU", **changes):
         "activation": activation,
         "activation_state_dict": {"k": K, "postact_fn": "ReLU"} if activation == "TopK" else {},
     }  # fmt: skip
+    if activation == "TopK":  # a module whose state is asked for twice
+        state |= {"activation.k": K, "activation.postact_fn": "ReLU"}
     return changed(state, **changes)
 
 

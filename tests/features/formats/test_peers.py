@@ -212,7 +212,8 @@ def test_openai(name, generator, tmp_path):
     topk = name == "TopK"
     activation = kind(K) if topk else kind()
     theirs = _filled(peer.Autoencoder(WIDTH, D, activation, normalize=topk), generator)
-    path = save_pickle(tmp_path / "0.pt", dict(theirs.state_dict()))
+    with _their_warnings():
+        path = save_pickle(tmp_path / "0.pt", theirs.state_dict())
     found = openai.load(path, allow_pickle=True, normalised_rows=True)
     x = draw(generator, 30, D)
     rows, info = theirs.preprocess(x)

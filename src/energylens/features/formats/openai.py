@@ -14,7 +14,10 @@ _LAYOUT = layout(
     ["W_dec"], W_enc="encoder.weight", b_enc="latent_bias", W_dec="decoder.weight",
     b_dec="pre_bias",
 )  # fmt: skip
-_STATISTICS = ("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square")
+_LEFT_ALONE = (
+    "stats_last_nonzero", "latents_activation_frequency", "latents_mean_square",
+    "activation.k", "activation.postact_fn",  # once more what `activation_state_dict` says
+)  # fmt: skip
 _ACTIVATIONS = {"ReLU": "standard", "TopK": "topk"}
 
 
@@ -41,7 +44,7 @@ def load(
     """
     path = Path(path)
     kept = read_pickle(path, allow_pickle=allow_pickle)
-    for name in _STATISTICS:
+    for name in _LEFT_ALONE:
         kept.pop(name, None)
     activation, state = kept.pop("activation", "ReLU"), kept.pop("activation_state_dict", {})
     if activation not in _ACTIVATIONS:
