@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from energylens.core.errors import ArtifactRefused
-from energylens.features.formats import dictionary_learning
+from energylens.features.architecture import ARCHITECTURES
+from energylens.features.formats import dictionary_learning, saelens
 from tests.common.compare import assert_close
-from tests.features.formats.made import WIDTH, D, K, changed, draw, save_pickle, write_json
+from tests.features.formats.made import WIDTH, D, K, changed, draw, same, save_pickle, write_json
 
 CLASSES = (
     "AutoEncoder",
@@ -77,6 +78,8 @@ def test_every_class_does_what_it_does_there(name, generator, tmp_path):
     assert float(acts.count_nonzero()) > 0
     assert_close(found.encode(x).dense(), acts, rtol=1e-5, atol=1e-5)
     assert_close(found.reconstruct(x), made, rtol=1e-4, atol=1e-4)
+    assert found.own.keys() == ARCHITECTURES[found.architecture].own(1, x).keys()
+    same(saelens.load(saelens.save(found, tmp_path / "converted")), found, x)
     assert found.metadata == {
         "model_name": "EleutherAI/pythia-70m", "dict_class": name, "layer": 3,
         "submodule_name": "resid_post_layer_3", "hook_name": "blocks.3.resid_post",

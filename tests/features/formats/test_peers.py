@@ -136,6 +136,29 @@ def test_checkpoints_become_what_saelens_exports(name, rescaled, generator, tmp_
         assert_close(found.reconstruct(x), made, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {}, {"architecture": "gated"}, {"architecture": "jumprelu", "normalize_activations": False},
+        {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}},
+        {"apply_b_dec_to_input": False, "normalize_activations": "none"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_saelens_and_we_read_the_flat_layout_alike(settings, generator, tmp_path):
+    peer = _peer("sae_lens")
+    flat = {"d_in": D, "d_sae": WIDTH, "dtype": "torch.float32", "hook_point": "hook_embed"}
+    name = settings.get("architecture", "standard")
+    with _their_warnings():
+        _filled(_of_saelens(name), generator).save_model(tmp_path / "sae")
+        write_json(tmp_path / "sae" / "cfg.json", **flat, **settings)
+        theirs = peer.SAE.load_from_disk(tmp_path / "sae")
+    x = draw(generator, 30, D)
+    found = saelens.load(tmp_path / "sae")
+    _same(found, x, theirs.encode(x), theirs(x))
+    assert found.metadata == {"hook_name": "embed"}
+
+
 # ---- the others
 
 

@@ -116,8 +116,8 @@ def _fit(
     if not right:
         shape = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
         shape += "," if len(axes) == 1 else ""
-        first = next(iter(wanted))
-        beside = f" beside {first}" if sizes else ""
+        first, (_, of_first) = next(iter(wanted.items()))
+        beside = f" beside {first} of {tuple(map(sizes.get, of_first))}" if sizes else ""
         raise ArtifactRefused(
             f"{name} should have shape ({shape}){beside}, found {tuple(tensor.shape)}"
         )
