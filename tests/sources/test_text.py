@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -6,7 +7,7 @@ import pytest
 
 from energylens.core.errors import BadInput
 from energylens.sources.document import Document
-from energylens.sources.text import load_text
+from energylens.sources.text import load_text, stream_text, text_sha256
 
 
 def names(corpus):
@@ -120,3 +121,72 @@ def test_nothing_and_empty_folders_are_refused(tmp_path):
         load_text([tmp_path])
     with pytest.raises(BadInput, match="give a list of paths"):
         load_text("README.md")
+
+
+# ---- one document at a time
+
+
+def test_a_stream_has_the_documents_of_the_corpus(tmp_path):
+    folder = tmp_path / "t"
+    for name, text in (("a/x.txt", "one"), ("b/y.py", "two"), ("b/z.jsonl", '{"text": "three"}')):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    pq.write_table(pa.table({"text": [f"row {i}" for i in range(700)]}), folder / "b/p.parquet")
+    corpus = load_text([folder])
+    assert len(corpus.documents) == 703
+    assert tuple(stream_text([folder])) == corpus.documents
+    assert text_sha256(stream_text([folder])) == corpus.sha256
+    assert tuple(stream_text("default")) == load_text("default").documents
+
+
+def test_nothing_is_read_before_it_is_asked_for(tmp_path):
+    lines = tmp_path / "t.jsonl"
+    lines.write_text('{"text": "a"}\n{"text": "b"}\nno JSON\n')
+    stream = stream_text([lines, tmp_path / "t.jsonl"])
+    assert [next(stream).text, next(stream).text] == ["a", "b"]
+    with pytest.raises(BadInput, match="line 3 is not JSON"):
+        next(stream)
+    with pytest.raises(BadInput, match="does not exist"):
+        stream_text([tmp_path / "absent"])
+
+
+def test_a_stream_of_lines_holds_one_of_them(tmp_path):
+    """Lines of 100 kB in a file of 30 MB: what Python holds at most is a few of them."""
+    path = tmp_path / "t.jsonl"
+    with path.open("w") as file:
+        for _ in range(300):
+            file.write(json.dumps({"text": "x" * 100_000}) + "\n")
+    tracemalloc.start()
+    count = sum(1 for _ in stream_text([path]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 300 and peak < 2_000_000
+
+
+@pytest.mark.parametrize("longest", [5, 7, 16, 40, 1000])
+@pytest.mark.parametrize("text", ["\ufeffone\ntwo – ü\r\n𝒳𝒴𝒵 and more\nlast", "𝒳ü–a" * 12])
+def test_a_long_file_comes_in_pieces_that_lose_nothing(tmp_path, text, longest):
+    path = tmp_path / "t.txt"
+    path.write_bytes(text.encode())
+    pieces = list(stream_text([path], longest=longest))
+    assert "".join(piece.text for piece in pieces).replace("\r\n", "\n") == text.lstrip(
+        "\ufeff"
+    ).replace("\r\n", "\n")
+    assert all(len(piece.text.encode()) <= longest for piece in pieces)
+    if longest < len(text.encode()):
+        assert len(pieces) > 1 and pieces[0].name.startswith("t.txt bytes 0–")
+    if longest == 40 and "\n" in text:
+        assert pieces[0].text.endswith("\n")
+
+
+def test_an_error_in_a_later_piece_names_its_byte(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_bytes(b"ten bytes\n" * 5 + b"\xff")
+    with pytest.raises(BadInput, match=r"not UTF-8 text \(byte 50\)"):
+        list(stream_text([path], longest=20))
+    with pytest.raises(BadInput, match="pieces of 4 bytes"):
+        stream_text([path], longest=4)
+    lines = tmp_path / "t.jsonl"
+    lines.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
+    with pytest.raises(BadInput, match=r"not UTF-8 text \(byte 24\)"):
+        list(stream_text([lines]))

@@ -6,7 +6,7 @@ import torch
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.sources.document import Document
 from energylens.sources.text import Corpus
-from energylens.sources.windows import _starts, tokenise
+from energylens.sources.windows import _starts, stream_windows, tokenise
 from tests.common.compare import assert_close
 
 
@@ -205,3 +205,64 @@ def test_lone_surrogates_do_not_stop_a_tokenizer(generator):
     )  # fmt: skip
     found = tokenise(made, small_tokenizer(), 8, documents=10, generator=generator)
     assert found.ids.shape == (10, 8)
+
+
+# ---- one document at a time
+
+
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("per_document", [1, 3])
+def test_a_stream_gives_the_windows_of_the_corpus(per_document, bos):
+    """Given its documents in the order of the draw, and the generator as the draw left it."""
+    lengths = [50, 7, 8, 30, 9, 3, 41, 17, 8, 100, 64, 12]
+    generator = torch.Generator().manual_seed(4)
+    made, found = windows(
+        lengths, generator, per_document=per_document, prepend_bos=bos, documents=12
+    )
+    generator = torch.Generator().manual_seed(4)
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    streamed = list(
+        stream_windows(
+            (made.documents[index] for index in order), Characters(), 8,
+            per_document=per_document, generator=generator, prepend_bos=bos,
+        )
+    )  # fmt: skip
+    assert torch.equal(torch.cat([some.ids for some in streamed]), found.ids)
+    assert torch.equal(torch.cat([some.starts for some in streamed]), found.starts)
+    names = tuple(name for some in streamed for name in some.document_names)
+    assert names == found.document_names
+    assert sum(some.too_short for some in streamed) <= found.too_short
+
+
+def test_a_stream_without_draw_cuts_every_document_from_its_start():
+    made = corpus([50, 7, 8, 30])
+    streamed = list(stream_windows(made.documents, Characters(), 8))
+    for some, document in zip(streamed, [made.documents[i] for i in (0, 2, 3)], strict=True):
+        assert some.document_names == (document.name,) and not some.document.any()
+        texts = [Characters().decode(ids.tolist()) for ids in some.ids]
+        count = len(document.text) // 8
+        assert texts == [document.text[8 * i : 8 * i + 8] for i in range(count)]
+        assert some.starts.tolist() == [8 * i for i in range(count)]
+    assert [some.too_short for some in streamed] == [0, 1, 0]
+
+
+def test_a_stream_reads_a_document_when_it_is_its_turn():
+    read = []
+
+    def documents():
+        for document in corpus([20] * 5).documents:
+            read.append(document.name)
+            yield document
+
+    stream = stream_windows(documents(), Characters(), 8)
+    assert read == []
+    next(stream), next(stream)
+    assert read == ["d0", "d1"]
+
+
+def test_a_stream_of_short_documents_is_refused_at_its_end(generator):
+    with pytest.raises(InsufficientData, match=r"windows of 8 tokens .* longest of 3 .* has 7"):
+        list(stream_windows(corpus([3, 7, 2]).documents, Characters(), 8))
+    for asked in ({"context": 1}, {"context": 8, "per_document": 0}):
+        with pytest.raises(BadInput, match=r"at least"):
+            stream_windows(corpus([30]).documents, Characters(), generator=generator, **asked)

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from energylens.core.errors import BadInput
 from energylens.sources.default_text import default_documents
@@ -17,6 +17,10 @@ _CODE_SUFFIX = re.compile(
     re.IGNORECASE,
 )
 _NAME_FIELDS = ("id", "name", "title")
+# Bytes of a text file that a stream holds at once: with their tokens some 200 MB.
+LONGEST = 4 * 2**20
+_ROWS_AT_ONCE = 256
+_LONGEST_CHARACTER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,34 +51,68 @@ def load_text(paths: Sequence[Path | str] | Literal["default"]) -> Corpus:
         BadInput: If a path is missing, holds no text, is not UTF-8, or has no field `text`.
     """
     if isinstance(paths, str):
-        if paths != "default":
-            raise BadInput(f"text was given as the string {paths!r}: give a list of paths")
-        documents, name = default_documents()
-        return _corpus(documents, name)
-    if not paths:
-        raise BadInput("no text was given: name at least one file or folder")
-    given = [Path(path).expanduser() for path in paths]
+        documents, name = default_documents() if paths == "default" else _refuse_string(paths)
+    else:
+        documents, name = list(stream_text(paths, longest=None)), _name(_given(paths))
+    if not any(document.text.strip() for document in documents):
+        raise BadInput(f"{_shown(paths)} holds no text: every document in it is empty")
+    return Corpus(documents=tuple(documents), name=name, sha256=text_sha256(documents))
+
+
+def stream_text(
+    paths: Sequence[Path | str] | Literal["default"], *, longest: int | None = LONGEST
+) -> Iterator[Document]:
+    """The documents of `load_text`, in the same order, read one at a time as they are asked for.
+
+    A text file of more than `longest` bytes gives several documents, each named by the bytes it
+    holds and ended where a line ends; with None, every file is one document. Parquet is read some
+    hundred rows at a time, JSONL by the line.
+
+    Raises:
+        BadInput: At once if a path is missing or `longest` is no more than a character; later, on
+            reaching it, as `load_text` does.
+    """
+    if isinstance(paths, str):
+        return iter((default_documents() if paths == "default" else _refuse_string(paths))[0])
+    if longest is not None and longest <= _LONGEST_CHARACTER:
+        raise BadInput(f"pieces of {longest} bytes were asked for: one holds more than a character")
+    given = _given(paths)
     files = [(path, file) for path in given for file in _files(path)]
     kinds = _subfolders(given[0], [file for _, file in files]) if len(given) == 1 else {}
-    documents = [
+    return (
         replace(document, kind=kinds.get(file, document.kind))
         for path, file in files
-        for document in _read(file, _label(path, file))
-    ]
-    if not any(document.text.strip() for document in documents):
-        shown = ", ".join(str(path) for path in given[:3])
-        raise BadInput(f"{shown} holds no text: every document in it is empty")
-    return _corpus(documents, ", ".join(path.resolve().name for path in given))
+        for document in _read(file, _label(path, file), longest)
+    )
 
 
-def _corpus(documents: Sequence[Document], name: str) -> Corpus:
+def text_sha256(documents: Iterable[Document]) -> str:
+    """Hash of names and texts, in order: `Corpus.sha256` of the same documents."""
     digest = hashlib.sha256()
     for document in documents:
         for part in (document.name, document.text):
             content = part.encode("utf-8", "surrogatepass")
             digest.update(f"{len(content)}\n".encode())
             digest.update(content)
-    return Corpus(documents=tuple(documents), name=name, sha256=digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _refuse_string(paths: str) -> NoReturn:
+    raise BadInput(f"text was given as the string {paths!r}: give a list of paths")
+
+
+def _given(paths: Sequence[Path | str]) -> list[Path]:
+    if not paths:
+        raise BadInput("no text was given: name at least one file or folder")
+    return [Path(path).expanduser() for path in paths]
+
+
+def _name(given: Sequence[Path]) -> str:
+    return ", ".join(path.resolve().name for path in given)
+
+
+def _shown(paths: Sequence[Path | str]) -> str:
+    return ", ".join(str(path) for path in _given(paths)[:3])
 
 
 def _files(path: Path) -> list[Path]:
@@ -105,29 +143,60 @@ def _label(path: Path, file: Path) -> str:
     return file.name if path == file else file.relative_to(path).as_posix()
 
 
-def _read(file: Path, label: str) -> Iterator[Document]:
-    reader: Callable[[Path, str], Iterator[Document]] = {
+def _read(file: Path, label: str, longest: int | None) -> Iterator[Document]:
+    reader: Callable[[Path, str], Iterator[Document]] | None = {
         ".parquet": _read_parquet,
         ".jsonl": _read_jsonl,
         ".ndjson": _read_jsonl,
-    }.get(file.suffix.lower(), _read_whole)
-    return reader(file, label)
+    }.get(file.suffix.lower())
+    return _read_plain(file, label, longest) if reader is None else reader(file, label)
 
 
-def _read_whole(file: Path, label: str) -> Iterator[Document]:
+def _read_plain(file: Path, label: str, longest: int | None) -> Iterator[Document]:
     kind = "code" if _CODE_SUFFIX.fullmatch(file.suffix) else "text"
-    yield Document(name=label, text=_decoded(file), kind=kind)
+    whole = longest is None or file.stat().st_size <= longest
+    for first, data in _pieces(file, None if whole else longest):
+        name = label if whole else f"{label} bytes {first}–{first + len(data) - 1}"
+        yield Document(name=name, text=_decoded(data, file, first), kind=kind)
 
 
-def _decoded(file: Path) -> str:
+def _pieces(file: Path, longest: int | None) -> Iterator[tuple[int, bytes]]:
+    """Bytes of a file and where they start: all, or so many at most, ended where a line ends."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{file} is not UTF-8 text (byte {error.start}): convert it, or leave it out"
-        ) from None
+        with file.open("rb") as handle:
+            if longest is None:
+                yield 0, handle.read()
+                return
+            first, held = 0, b""
+            while more := handle.read(longest - len(held)):
+                held += more
+                end = _line_end(held) if len(held) == longest else len(held)
+                yield first, held[:end]
+                first, held = first + end, held[end:]
+            if held:
+                yield first, held
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _line_end(data: bytes) -> int:
+    """After the last newline, or where there is none before the last character of UTF-8."""
+    if end := data.rfind(b"\n") + 1:
+        return end
+    end = len(data) - 1
+    while end > len(data) - _LONGEST_CHARACTER and data[end] & 0xC0 == 0x80:
+        end -= 1
+    return end
+
+
+def _decoded(data: bytes, file: Path, first: int = 0) -> str:
+    """Text of a file's bytes from `first` on."""
+    try:
+        text = data.decode("utf-8" if first else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{file} is not UTF-8 text (byte {first + error.start}): convert it, or leave it out"
+        ) from None
     if "\0" in text:
         raise BadInput(f"{file} is not text (it has NUL bytes): leave it out")
     return text.replace("\r\n", "\n")
@@ -138,20 +207,26 @@ def _read_parquet(file: Path, label: str) -> Iterator[Document]:
     import pyarrow.parquet as pq
 
     try:
-        columns = pq.read_schema(file).names
-        if "text" not in columns:
-            raise BadInput(f"{file} has no column 'text': its columns are {', '.join(columns)}")
-        key = next((name for name in _NAME_FIELDS if name in columns), None)
-        table = pq.read_table(file, columns=["text"] + ([key] if key else []))
+        with pq.ParquetFile(file) as table:
+            columns = table.schema_arrow.names
+            if "text" not in columns:
+                raise BadInput(f"{file} has no column 'text': its columns are {', '.join(columns)}")
+            key = next((name for name in _NAME_FIELDS if name in columns), None)
+            wanted = ["text"] + ([key] if key else [])
+            row = 0
+            for some in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
+                texts = some.column("text").to_pylist()
+                names = some.column(key).to_pylist() if key else range(row, row + len(texts))
+                for name, text in zip(names, texts, strict=True):
+                    yield _record(f"{file} row {row}", f"{label} {name}", text)
+                    row += 1
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
-    names = table[key].to_pylist() if key else range(table.num_rows)
-    for row, (name, text) in enumerate(zip(names, table["text"].to_pylist(), strict=True)):
-        yield _record(f"{file} row {row}", f"{label} {name}", text)
 
 
 def _read_jsonl(file: Path, label: str) -> Iterator[Document]:
-    for number, line in enumerate(_decoded(file).split("\n"), start=1):
+    for number, (first, data) in enumerate(_lines(file), start=1):
+        line = _decoded(data, file, first)
         if not line.strip():
             continue
         try:
@@ -163,6 +238,18 @@ def _read_jsonl(file: Path, label: str) -> Iterator[Document]:
             raise BadInput(f"{file} line {number} has no field 'text': it has {there}")
         name = next((fields[key] for key in _NAME_FIELDS if key in fields), number)
         yield _record(f"{file} line {number}", f"{label} {name}", fields["text"])
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Bytes of each line and where they start; only a line feed ends a line."""
+    first = 0
+    try:
+        with file.open("rb") as handle:
+            for line in handle:
+                yield first, line.removesuffix(b"\n")
+                first += len(line)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}") from None
 
 
 def _record(place: str, name: str, text: object) -> Document:

@@ -1,8 +1,9 @@
 """Token windows of equal length, each from one document."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import torch
 from jaxtyping import Int
@@ -138,14 +139,11 @@ def tokenise(
             a text.
         InsufficientData: If all documents are shorter than a window.
     """
-    bos = getattr(tokenizer, "bos_token_id", None) if prepend_bos else None
-    if prepend_bos and bos is None:
-        raise BadInput("a start-of-text token was asked for and the tokenizer has none: leave it")
-    body = context - (bos is not None)
-    if body < 2 or documents < 1 or per_document < 1:
+    bos, body = _body(tokenizer, context, prepend_bos)
+    if documents < 1 or per_document < 1:
         raise BadInput(
-            f"{documents} documents of {per_document} windows of {context} tokens were asked for:"
-            " a window has at least 2 tokens of text, and there is at least one of each"
+            f"{documents} documents of {per_document} windows were asked for: there is at least"
+            " one of each"
         )
     if len(corpus.documents) < FEWEST_DOCUMENTS:
         size = max(WINDOWS_PER_BLOCK, per_document) * body
@@ -164,20 +162,95 @@ def tokenise(
         if len(chosen) == documents:
             break
     if not chosen:
-        raise InsufficientData(
-            f"a text shorter than the context cannot be used: windows of {body} tokens were asked"
-            f" for and the longest of {len(lengths)} documents has {max(lengths, default=0)}: give"
-            " more text or a smaller context"
-        )
+        _refuse_short(body, len(lengths), max(lengths, default=0))
     windows = _cut(chosen, body, per_document, generator, bos)
     return replace(windows, unit=unit, too_short=len(lengths))
+
+
+def stream_windows(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    context: int,
+    *,
+    per_document: int | None = None,
+    generator: torch.Generator | None = None,
+    prepend_bos: bool = False,
+) -> Iterator[TokenWindows]:
+    """The windows of one document after the other; one document is in memory at a time.
+
+    Each item holds the windows of one document; its `too_short` counts the documents passed over
+    since the item before. Documents are taken in the order given and are the units, however few:
+    text to train on needs no draw.
+
+    Args:
+        documents: Read as they are needed, as `stream_text` gives them.
+        context: Tokens of a window, the one that `prepend_bos` adds included.
+        per_document: Windows from each at most; None: as many as fit.
+        generator: Chooses where windows lie; without, each begins where the one before ends. With
+            documents in the order in which `tokenise` drew them and its generator as it was after
+            that draw, the windows are those of `tokenise`.
+        prepend_bos: Put the tokenizer's start-of-text token before every window.
+
+    Raises:
+        BadInput: At once if a number asked for is not positive, or the tokenizer has no token that
+            starts a text.
+        InsufficientData: At the end, if all documents were shorter than a window.
+    """
+    bos, body = _body(tokenizer, context, prepend_bos)
+    if per_document is not None and per_document < 1:
+        raise BadInput(f"{per_document} windows of each document were asked for: at least one is")
+    return _stream(documents, tokenizer, body, per_document, generator, bos)
+
+
+def _stream(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    body: int,
+    per_document: int | None,
+    generator: torch.Generator | None,
+    bos: int | None,
+) -> Iterator[TokenWindows]:
+    found, passed, longest = False, 0, 0
+    read = None if per_document is None else CHARACTERS_TO_CHOOSE_FROM * body * per_document
+    for document in documents:
+        ids = _encode(tokenizer, document.text[:read])
+        if len(ids) < body:
+            passed, longest = passed + 1, max(longest, len(ids))
+            continue
+        tokens = _Tokens(name=document.name, kind=document.kind, ids=ids)
+        windows = _cut([tokens], body, per_document, generator, bos)
+        yield replace(windows, too_short=passed)
+        found, passed = True, 0
+    if not found:
+        _refuse_short(body, passed, longest)
+
+
+def _body(tokenizer: Tokenizer, context: int, prepend_bos: bool) -> tuple[int | None, int]:
+    """The token that starts a window, if any, and how many tokens of text follow."""
+    bos = getattr(tokenizer, "bos_token_id", None) if prepend_bos else None
+    if prepend_bos and bos is None:
+        raise BadInput("a start-of-text token was asked for and the tokenizer has none: leave it")
+    body = context - (bos is not None)
+    if body < 2:
+        raise BadInput(
+            f"windows of {context} tokens were asked for: a window has at least 2 tokens of text"
+        )
+    return bos, body
+
+
+def _refuse_short(body: int, count: int, longest: int) -> NoReturn:
+    raise InsufficientData(
+        f"a text shorter than the context cannot be used: windows of {body} tokens were asked"
+        f" for and the longest of {count} documents has {longest}: give more text or a smaller"
+        " context"
+    )
 
 
 def _cut(
     chosen: Sequence[_Tokens],
     body: int,
-    per_document: int,
-    generator: torch.Generator,
+    per_document: int | None,
+    generator: torch.Generator | None,
     bos: int | None,
 ) -> TokenWindows:
     rows: list[list[int]] = []
@@ -196,12 +269,17 @@ def _cut(
     )  # fmt: skip
 
 
-def _starts(length: int, body: int, most: int, generator: torch.Generator) -> list[int]:
+def _starts(
+    length: int, body: int, most: int | None, generator: torch.Generator | None
+) -> list[int]:
     """Starts of windows that do not overlap, every such arrangement equally likely.
 
-    With k windows of n tokens in L, the gaps are those of k sorted places among L − kn.
+    With k windows of n tokens in L, the gaps are those of k sorted places among L − kn. Without a
+    generator there are no gaps.
     """
-    count = min(most, length // body)
+    count = length // body if most is None else min(most, length // body)
+    if generator is None:
+        return [index * body for index in range(count)]
     places = torch.randperm(length - count * body + count, generator=generator)[:count].sort()
     return [int(place) + index * (body - 1) for index, place in enumerate(places.values)]
 
