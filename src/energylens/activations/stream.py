@@ -1,6 +1,7 @@
 """Token windows through a model, batch by batch, within a stated memory budget."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -8,10 +9,13 @@ from torch import Tensor
 
 from energylens.activations.batch import Batch
 from energylens.activations.subject import Subject
-from energylens.core.errors import NoRoom
+from energylens.core.errors import BadInput, InsufficientData, NoRoom
 from energylens.core.ports import Progress, silence
+from energylens.sources.windows import TokenWindows
 
 MEGABYTE = 2**20
+# More windows a pass bring nothing on a CPU, and fewer waste little of a GPU.
+_WINDOWS_AT_ONCE = 8
 
 
 def rows_per_batch(
@@ -81,18 +85,111 @@ def collect_rows(
             f" {budget_mb:.0f} MB: ask for fewer tokens or sites, or raise the memory budget"
         )
     size = rows_per_batch(subject, context, len(sites), budget_mb=budget_mb - rows_mb)
+    size = min(size, _WINDOWS_AT_ONCE)
     kept: dict[str, Tensor] = {}
     filled = 0
     with progress.task(label, len(ids) * context, "tokens") as advance:
-        for batch in batches(ids, document, min(size, 8), device=subject.device):
-            with subject.capture(*sites, stop=True) as seen:
-                subject.run(batch)
-            scored = batch.scored
-            count = int(scored.sum())
-            for site, value in seen.items():
+        for batch in batches(ids, document, size, device=subject.device):
+            found = scored_rows(subject, batch, sites)
+            for site, rows in found.items():
                 if site not in kept:
-                    kept[site] = value.new_empty(n_rows, value.shape[-1])
-                kept[site][filled : filled + count] = value[scored]
-            filled += count
+                    kept[site] = rows.new_empty(n_rows, rows.shape[-1])
+                kept[site][filled : filled + len(rows)] = rows
+            filled += len(rows)
             advance(batch.ids.numel())
     return {site: rows[:filled] for site, rows in kept.items()}
+
+
+@torch.no_grad()
+def scored_rows(
+    subject: Subject,
+    batch: Batch,
+    sites: Sequence[str],
+    *,
+    without: Int[Tensor, " special"] | None = None,
+) -> dict[str, Float[Tensor, "sample d_model"]]:
+    """States at scored positions of one pass, which ends at the last site.
+
+    Args:
+        without: Token ids whose positions are left out too.
+    """
+    with subject.capture(*sites, stop=True) as seen:
+        subject.run(batch)
+    keep = batch.scored
+    if without is not None and len(without):
+        keep = keep & ~torch.isin(batch.ids, without.to(batch.ids.device))
+    return {site: value[keep] for site, value in seen.items()}
+
+
+class ModelRows:
+    """States of a model on a stream of windows, in blocks of one pass: a `buffer.RowSource`.
+
+    Only positions that `Batch.scored` names give rows, and of these none that holds a special
+    token. The order is that of the text.
+
+    Args:
+        windows: Called whenever the stream is to begin again; every call must give the same
+            windows, or nothing that is resumed is what it was.
+        sites: Places whose states are wanted; a wildcard names several.
+        budget_mb: For the activations of a pass.
+        dtype: Of the rows; None: as the model computes them.
+
+    Raises:
+        NoRoom: If the pass of one window does not fit the budget.
+        InsufficientData: If there is no window.
+        BadInput: If the dtype is not one of floating-point numbers.
+    """
+
+    total: int | None = None
+
+    def __init__(
+        self,
+        subject: Subject,
+        windows: Callable[[], Iterable[TokenWindows]],
+        sites: Sequence[str],
+        *,
+        budget_mb: float | int,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if dtype is not None and not dtype.is_floating_point:
+            raise BadInput(f"rows of {dtype} were asked for: name a floating-point type")
+        self.subject, self._windows, self._dtype = subject, windows, dtype
+        self.sites = tuple(dict.fromkeys(name for site in sites for name in subject.expand(site)))
+        first = next(iter(windows()), None)
+        if first is None:
+            raise InsufficientData("no window of tokens was given: give text, or more of it")
+        self.context = first.ids.shape[1]
+        fits = rows_per_batch(subject, self.context, len(self.sites), budget_mb=budget_mb)
+        self.windows_per_pass = min(fits, _WINDOWS_AT_ONCE)
+        self.largest = self.windows_per_pass * max(self.context - 2, 0)
+        self._special = torch.tensor(sorted(subject.loaded.special_ids), dtype=torch.long)
+        trial = Batch.full(first.ids[:1]).to(subject.device)
+        self.layout = {site: rows[:0].clone() for site, rows in self.rows(trial).items()}
+
+    def passes(self) -> Iterator[Batch]:
+        """All windows in order, as many at a time as a pass takes."""
+        ids = torch.empty(0, self.context, dtype=torch.long)
+        document = torch.empty(0, dtype=torch.long)
+        documents, size = 0, self.windows_per_pass
+        for windows in self._windows():
+            if windows.ids.shape[1] != self.context:
+                raise BadInput(
+                    f"windows of {windows.ids.shape[1]} tokens came after windows of"
+                    f" {self.context}: give windows of one length"
+                )
+            ids = torch.cat([ids, windows.ids])
+            document = torch.cat([document, windows.document + documents])
+            documents += len(windows.document_names)
+            whole = len(ids) - len(ids) % size
+            yield from batches(ids[:whole], document[:whole], size, device=self.subject.device)
+            ids, document = ids[whole:], document[whole:]
+        yield from batches(ids, document, size, device=self.subject.device)
+
+    def rows(self, batch: Batch) -> dict[str, Float[Tensor, "sample width"]]:
+        """The rows of one pass."""
+        found = scored_rows(self.subject, batch, self.sites, without=self._special)
+        return {site: found[site].to(self._dtype or found[site].dtype) for site in self.sites}
+
+    def blocks(self, seed: int, first: int) -> Iterator[Mapping[str, Tensor]]:
+        """Rows pass by pass, from pass `first` on; the passes before it are not computed."""
+        return map(self.rows, islice(self.passes(), first, None))
