@@ -266,3 +266,10 @@ def test_a_stream_of_short_documents_is_refused_at_its_end(generator):
     for asked in ({"context": 1}, {"context": 8, "per_document": 0}):
         with pytest.raises(BadInput, match=r"at least"):
             stream_windows(corpus([30]).documents, Characters(), generator=generator, **asked)
+
+
+def test_a_stream_tokenises_only_what_it_chooses_from():
+    made, tokenizer = corpus([2000] * 3), Characters()
+    assert len(list(stream_windows(made.documents, tokenizer, 8, per_document=2))) == 3
+    assert tokenizer.given == 3 * 2 * 8 * 64
+    assert sum(len(some.ids) for some in stream_windows(made.documents, tokenizer, 8)) == 750

@@ -127,11 +127,8 @@ class ShuffleBuffer:
 
     def state(self) -> dict[str, Tensor]:
         """All that `restore` needs to go on with the very next batch, as tensors for a file."""
-        if self._served == len(self._order):  # nothing of this ring is wanted any more
-            place, generator, served = self._place, self._generator.get_state(), 0
-        else:
-            (place, generator), served = self._mark, self._served
-        numbers = (place.epoch, place.seed, place.block, place.row, place.rows, served)
+        place, generator = self._mark
+        numbers = (place.epoch, place.seed, place.block, place.row, place.rows, self._served)
         return {
             "generator": generator.clone(),
             "place": torch.tensor(numbers),
