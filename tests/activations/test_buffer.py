@@ -114,6 +114,9 @@ def test_after_a_restore_the_batches_are_the_same(stop):
     assert numbers(again) == whole[stop:]
     first.restore(state)  # the ring may still be there
     assert numbers(first) == whole[stop:]
+    same = buffer(Numbered(lengths), seed=5, epochs=2)  # as a run that begins again makes it
+    same.restore(state)
+    assert numbers(same) == whole[stop:]
     assert sum(value.numel() * value.element_size() for value in state.values()) < 8192
 
 
@@ -128,6 +131,35 @@ def test_looking_ahead_costs_no_second_filling():
     served = seen + numbers([next(ahead) for _ in range(20)])
     straight = buffer(Numbered([12] * 100))
     assert numbers([next(straight) for _ in range(22)]) == served
+
+
+class Faulty(Numbered):
+    """Fails once, at the block of this number."""
+
+    def __init__(self, lengths, *, at):
+        super().__init__(lengths)
+        self.at = at
+
+    def blocks(self, seed, first):
+        for number, block in enumerate(super().blocks(seed, first), start=first):
+            if number == self.at:
+                self.at = None
+                raise KeyboardInterrupt
+            yield block
+
+
+@pytest.mark.parametrize("at", range(9))
+def test_rows_are_not_lost_where_a_pass_fails(at):
+    lengths = [12, 5, 12, 7, 12, 12, 1, 12, 12]
+    whole = numbers(buffer(Numbered(lengths), epochs=2))
+    failing = buffer(Faulty(lengths, at=at), epochs=2)
+    served = []
+    with pytest.raises(KeyboardInterrupt):
+        for batch in failing:
+            served += numbers([batch])
+    again = buffer(Numbered(lengths), seed=3, epochs=2)
+    again.restore(failing.state())
+    assert served + numbers(failing) == served + numbers(again) == whole
 
 
 def test_a_state_of_another_size_is_refused():

@@ -151,16 +151,24 @@ class ShuffleBuffer:
         epoch, seed, block, row, rows, served = state["place"].tolist()
         place = _Place(epoch=epoch, seed=seed, block=block, row=row, rows=rows)
         if not (place == self._mark[0] and state["generator"].equal(self._mark[1])):
-            self._generator.set_state(state["generator"])
-            self._seek(place)
-            self._remember()
-            if served:
-                self._fill()
+            self._begin(place, state["generator"])
+        if served and not len(self._order):
+            self._fill()
         self._served = served
 
     def _fill(self) -> None:
         """Read the rows that follow into the ring, and draw the order in which they are served."""
         self._remember()
+        try:
+            filled = self._read()
+        except BaseException:  # whoever tries again finds all rows of this ring
+            self._begin(*self._mark)
+            raise
+        where = self._generator.device
+        self._order = torch.randperm(filled, generator=self._generator, device=where)
+
+    def _read(self) -> int:
+        """Fill the ring, as far as there are rows, and count them."""
         filled = 0
         while filled < self.capacity and (block := self._current()) is not None:
             rows, first = _length(block), self._place.row
@@ -169,8 +177,13 @@ class ShuffleBuffer:
                 ring[filled : filled + count] = block[site][first : first + count]
             filled += count
             self._advance(count, last=first + count == rows)
-        where = self._generator.device
-        self._order = torch.randperm(filled, generator=self._generator, device=where)
+        return filled
+
+    def _begin(self, place: _Place, generator: Tensor) -> None:
+        """Go to where a ring is about to be filled."""
+        self._generator.set_state(generator)
+        self._seek(place)
+        self._remember()
 
     def _remember(self) -> None:
         """Note from where the ring is filled, and that nothing of it is there yet."""
