@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from energylens.activations.stream import MEGABYTE, ModelRows
-from energylens.core.atomic import sha256, sweep, write_atomic, write_bytes
 from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.core.files import sha256, sweep, write_atomic, write_bytes
 from energylens.core.ports import Progress, silence
 from energylens.results.plain import decode, encode
 
