@@ -33,13 +33,17 @@ def sampled_products(
 ) -> Float[Tensor, "*entries"]:
     """rows[i] · W[indices[i, j]], as the derivative of `combine` by its values.
 
-    (`torch.sparse.sampled_addmm` is as fast on a CPU but warns that it is in beta, and is absent
-    on some devices; gathering the rows of W costs ten times as much.)
+    The operator is the one that autograd calls for that derivative; called by itself it needs no
+    forward product. (`torch.sparse.sampled_addmm` is as fast on a CPU but warns that it is in beta,
+    and is absent on some devices; gathering the rows of W costs ten times as much.)
     """
-    with torch.enable_grad():
-        values = rows.new_zeros(indices.shape, requires_grad=True)
-        combined = combine(indices, values, W.detach(), start)
-    return torch.autograd.grad(combined, values, rows)[0]
+    flat = indices.flatten()
+    if start is None:
+        start = torch.arange(0, len(flat), max(1, indices.shape[1]), device=flat.device)
+    found = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        rows, W, flat, start, row_of(start, len(flat)), 0
+    )
+    return found.view(indices.shape)  # type: ignore[no-any-return]
 
 
 class ByFeature(NamedTuple):

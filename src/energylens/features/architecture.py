@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.registry import Registry
-from energylens.features.entries import Chosen, Entries
+from energylens.features.entries import Chosen, Entries, squared_error
 
 if TYPE_CHECKING:
     from energylens.features.dictionary import Dictionary
@@ -109,11 +109,11 @@ class Architecture:
         demand: Demand,
     ) -> Terms:
         """Squared error and penalty."""
-        residual = target - entries.write(values, weights["W_dec"])
-        loss = residual.square().sum()
+        made = entries.write(values, weights["W_dec"])
+        loss, residual = squared_error(target, made, weights["b_dec"])
         if self.each_alone:
             loss = loss + demand.sparsity * self.penalty(entries, values, weights, demand)
-        return Terms(loss, residual.detach())
+        return Terms(loss, residual)
 
     def watch(self, dictionary: "Dictionary", chosen: Chosen, values: Tensor) -> None:
         """Look at a step that was made; may write to the dictionary's own tensors."""

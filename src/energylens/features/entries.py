@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.sparse import (
@@ -97,6 +97,18 @@ class SparseEntries:
         return _Write.apply(values, W_dec, self)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def squared_error(
+    target: Float[Tensor, "sample d_out"],
+    made: Float[Tensor, "sample d_out"],
+    b_dec: Float[Tensor, " d_out"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
+    """Σ‖target − made − b_dec‖², and what stands between the bars (without gradient).
+
+    One tensor of the rows' size forward and one backward, where autograd would keep six.
+    """
+    return _SquaredError.apply(target, made, b_dec)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def read_entries(
     chosen: Chosen, centered: Float[Tensor, "sample d_in"], weights: Mapping[str, Tensor]
 ) -> SparseEntries:
@@ -160,9 +172,18 @@ class _Write(torch.autograd.Function):
         return by_values if needs_values else None, by_W, None
 
 
-def where_true(
-    mask: Bool[Tensor, "sample feature"], z: Float[Tensor, "sample feature"]
-) -> tuple[Int64[Tensor, " sample"], Int64[Tensor, " entry"], Float[Tensor, " entry"]]:
-    """How many entries of each row are chosen by a mask, their features and pre-activations."""
-    row, feature = mask.nonzero(as_tuple=True)
-    return mask.sum(1), feature, z[row, feature]
+class _SquaredError(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, target: Tensor, made: Tensor, b_dec: Tensor) -> Any:  # type: ignore[override]
+        residual = torch.sub(target, made).sub_(b_dec)
+        ctx.save_for_backward(residual)
+        ctx.mark_non_differentiable(residual)
+        flat = residual.flatten()
+        return flat.dot(flat), residual
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, _: Tensor) -> Any:  # type: ignore[override]
+        (residual,) = ctx.saved_tensors
+        slope = residual * (-2 * g)
+        by_target = -slope if ctx.needs_input_grad[0] else None
+        return by_target, slope, slope.sum(0)

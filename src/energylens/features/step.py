@@ -161,11 +161,8 @@ def _leaves(dictionary: Dictionary) -> dict[str, Tensor]:
 
 
 def _goal(rows: Tensor, target: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    """What the decoder's rows are to sum to."""
-    goal = target - weights["b_dec"]
-    if "W_skip" in weights:
-        goal = goal - rows @ weights["W_skip"].T
-    return goal
+    """What is left to the decoder and b_dec."""
+    return target - rows @ weights["W_skip"].T if "W_skip" in weights else target
 
 
 def _gradients(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -177,4 +174,5 @@ def _gradients(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _error(residual: Tensor, variance: float) -> float:
-    return float(residual.square().sum()) / (len(residual) * variance)
+    flat = residual.flatten()
+    return float(flat.dot(flat)) / (len(residual) * variance)

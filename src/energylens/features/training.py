@@ -213,6 +213,7 @@ def move(
         for slope, row in zip(gradients["W_dec"].split(BLOCK), W_dec.split(BLOCK), strict=True):
             slope.addcmul_(row, torch.linalg.vecdot(slope, row).unsqueeze(1), value=-1)
     optimizer.step()
+    optimizer.zero_grad()  # lest they stand beside those of the next step
     if unit_decoder:
         W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True))
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from energylens.features.architecture import Architecture, Demand, Terms, architecture
-from energylens.features.entries import Entries
+from energylens.features.entries import Entries, squared_error
 
 
 @architecture("gated")
@@ -42,5 +42,6 @@ class Gated(Architecture):
         demand: Demand,
     ) -> Terms:
         main = super().terms(entries, values, weights, target, demand)
-        frozen = target.detach() - entries.write(entries.z.relu(), weights["W_dec"].detach())
-        return Terms(main.loss + frozen.square().sum(), main.residual)
+        opened = entries.write(entries.z.relu(), weights["W_dec"].detach())
+        frozen, _ = squared_error(target.detach(), opened, weights["b_dec"].detach())
+        return Terms(main.loss + frozen, main.residual)

@@ -30,7 +30,7 @@ class Matryoshka(BatchTopK):
         demand: Demand,
     ) -> Terms:
         W_dec = weights["W_dec"]
-        residual, first, loss = target, 0, target.new_zeros(())
+        residual, first, loss = target - weights["b_dec"], 0, target.new_zeros(())
         for share in ENDS:
             last = max(first + 1, round(share * len(W_dec)))
             residual = residual - entries.write(values, W_dec, slice(first, last))
