@@ -1,9 +1,11 @@
 """A planted dictionary must be found; in pure noise there must be nothing to find."""
 
+import pytest
 import torch
 
 from energylens.features.chance import random_dictionary_like
-from energylens.features.evaluate import fvu
+from energylens.features.evaluate import fvu, l0
+from energylens.features.recovery import mean_matched_cosine
 from energylens.features.train import train
 from energylens.features.training import TrainOptions
 from tests.features.conftest import one_thread  # noqa: F401
@@ -41,3 +43,19 @@ def test_noise_has_no_features_that_two_seeds_agree_on(generator):
     by_chance = random_dictionary_like(one, generator).reconstruct(held_out)
     assert 0.8 * float(fvu(held_out, by_chance)) < left
     assert left < pca_variance_unexplained(seen.double().numpy(), held_out.double().numpy(), 3)
+
+
+@pytest.mark.parametrize(("name", "least"), [
+    ("topk", 0.97), ("batchtopk", 0.97), ("matryoshka_batchtopk", 0.9), ("groupmax", 0.9),
+    ("standard", 0.95), ("standard_constrained", 0.95), ("p_anneal", 0.97), ("gated", 0.97),
+    ("jumprelu", 0.97),
+])  # fmt: skip
+def test_every_architecture_finds_what_was_planted_at_the_k_asked_for(name, least, generator):
+    rows, directions = planted_rows(generator, n=12_000)
+    seen, held_out = rows[:10_000], rows[10_000:]
+    options = TrainOptions(architecture=name, width=96, k=3, epochs=12, batch=256)
+    dictionary, _ = train(seen, options, generator)
+    chance = random_dictionary_like(train(seen[:500], options, generator)[0], generator)
+    assert float(mean_matched_cosine(directions, dictionary.W_dec)) > least
+    assert float(mean_matched_cosine(directions, chance.W_dec)) < 0.5
+    assert 2.3 < float(l0(dictionary.encode(held_out))) < 3.6

@@ -1,6 +1,12 @@
 import torch
 
-from energylens.core.sparse import by_feature, combine, sampled_products, transposed_product
+from energylens.core.sparse import (
+    by_feature,
+    combine,
+    row_of,
+    sampled_products,
+    transposed_product,
+)
 from tests.common.compare import assert_close
 
 
@@ -20,3 +26,23 @@ def test_features_that_never_fire_get_no_gradient():
     entries = by_feature(torch.tensor([[3, 1]]), 6)
     gradient = transposed_product(entries, torch.tensor([[2.0, 5.0]]), torch.ones(1, 2))
     assert_close(gradient[:, 0], [0.0, 5.0, 0.0, 2.0, 0.0, 0.0])
+
+
+def test_rows_without_entries_are_zero():
+    nothing = torch.zeros(3, 0, dtype=torch.int64)
+    assert_close(combine(nothing, torch.zeros(3, 0), torch.ones(4, 2)), torch.zeros(3, 2))
+    assert sampled_products(torch.ones(3, 2), nothing, torch.ones(4, 2)).shape == (3, 0)
+
+
+def test_rows_of_different_length_give_the_dense_products(generator):
+    dense = torch.randn(9, 6, generator=generator, dtype=torch.float64)
+    dense *= torch.rand(9, 6, generator=generator) < 0.4
+    row, feature = dense.nonzero(as_tuple=True)
+    count = torch.bincount(row, minlength=9)
+    start, values = count.cumsum(0) - count, dense[row, feature]
+    W, g = (torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in (6, 9))
+    assert (row_of(start, len(row)) == row).all()
+    assert_close(combine(feature, values, W, start), dense @ W)
+    assert_close(sampled_products(g, feature, W, start), (g @ W.T)[row, feature])
+    entries = by_feature(feature, 6, start)
+    assert_close(transposed_product(entries, values, g), dense.T @ g)

@@ -22,6 +22,8 @@ def combine(
     start: Int64[Tensor, " sample"] | None = None,
 ) -> Float[Tensor, "row d"]:
     """Σ_j values[i, j] · W[indices[i, j]]: the sparse decode."""
+    if start is None and not indices.shape[-1]:  # rows without entries
+        return W.new_zeros(len(indices), W.shape[1])
     return embedding_bag(indices, W, start, per_sample_weights=values, mode="sum")
 
 

@@ -27,13 +27,15 @@ def fit_encoder(dictionary: Dictionary, rows: Float[Tensor, "sample d_in"]) -> D
 def random_dictionary_like(dictionary: Dictionary, generator: torch.Generator) -> Dictionary:
     """A dictionary of random unit directions: the reconstruction that sparsity gives for nothing.
 
-    It keeps architecture, k, width and b_dec; encoder and decoder are the same directions, and
-    the encoder is scaled for the best reconstruction. That scale needs no data: which features a
-    row picks among uniform directions, and how strongly, does not depend on where it points.
+    It keeps k, width and b_dec, and takes the k largest of each row whatever the architecture;
+    encoder and decoder are the same directions, and the encoder is scaled for the best
+    reconstruction. That scale needs no data: which features a row picks among uniform directions,
+    and how strongly, does not depend on where it points.
     """
     W = random_unit_directions(dictionary.width, dictionary.d_in, generator, like=dictionary.W_enc)
     rows = random_unit_directions(_ROWS, dictionary.d_in, generator, like=dictionary.W_enc)
     blank = replace(
-        dictionary, W_enc=W, W_dec=W, b_enc=torch.zeros_like(dictionary.b_enc), metadata={}
-    )
+        dictionary, architecture="topk", own={}, W_skip=None, subtracts_b_dec=True, metadata={},
+        W_enc=W, W_dec=W, b_enc=torch.zeros_like(dictionary.b_enc),
+    )  # fmt: skip
     return fit_encoder(blank, rows + dictionary.b_dec)

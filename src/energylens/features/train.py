@@ -98,7 +98,7 @@ def train(
     with progress.task(label, training.steps * size, "rows") as advance:
         advance(training.done * size)
         while training.done < training.steps:
-            batch = kept[next(order).to(kept.device)]
+            batch = kept.index_select(0, next(order).to(kept.device))
             traces.append(training.advance(frame.enter(batch)))
             advance(size)
             if checkpoint is not None and checkpoint.due(training.done):
