@@ -13,15 +13,21 @@ _ROWS = 256
 
 
 @torch.no_grad()
-def fit_encoder(dictionary: Dictionary, rows: Float[Tensor, "sample d_in"]) -> Dictionary:
+def fit_encoder(
+    dictionary: Dictionary,
+    rows: Float[Tensor, "sample d_in"],
+    target: Float[Tensor, "sample d_out"] | None = None,
+) -> Dictionary:
     """The dictionary with its encoder multiplied by what reconstructs these rows best.
 
     With b_enc = 0 a factor on the encoder is a factor on the centred reconstruction, so the best
-    one is a least-squares slope.
+    one is a least-squares slope. Where that is not above 0, as features may begin that write to
+    their target no better than chance, the encoder stays.
     """
+    wanted = (rows if target is None else target) - dictionary.b_dec
     made = dictionary.reconstruct(rows) - dictionary.b_dec
-    slope = ((rows - dictionary.b_dec) * made).sum() / made.square().sum()
-    return replace(dictionary, W_enc=dictionary.W_enc * slope)
+    slope = (wanted * made).sum() / made.square().sum()
+    return replace(dictionary, W_enc=dictionary.W_enc * slope) if slope > 0 else dictionary
 
 
 def random_dictionary_like(dictionary: Dictionary, generator: torch.Generator) -> Dictionary:

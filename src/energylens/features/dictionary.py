@@ -102,6 +102,13 @@ class Dictionary:
         self._check(rows)
         return torch.addmm(self.b_enc[features], self._centered(rows), self.W_enc[features].T)
 
+    def reading_from(self, offset: Float[Tensor, " d_in"]) -> "Dictionary":
+        """What makes of x the code that this one makes of x − offset."""
+        shift, own = self.W_enc @ offset, dict(self.own)
+        if "b_mag" in own:  # a gate's size has an offset of its own
+            own["b_mag"] = own["b_mag"] - own["r_mag"].exp() * shift
+        return replace(self, b_enc=self.b_enc - shift, own=own)
+
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Dictionary":

@@ -35,6 +35,8 @@ class TrainOptions:
     """Active features a row: the most, or the mean that a penalty is steered to."""
     sparsity: float | None = None
     """Weight of the penalty, where an architecture has one; None: steered so that L0 comes to k."""
+    skip: bool = False
+    """Whether a transcoder's output takes a linear part straight from the input."""
     epochs: int = 8
     """Passes over the rows."""
     batch: int = 1024

@@ -170,11 +170,7 @@ def _is_transcoder(dictionary: Dictionary) -> bool:
 
 def _without_offset(dictionary: Dictionary) -> Dictionary:
     """The same function of rows from which b_dec is not subtracted first."""
-    shift = dictionary.W_enc @ dictionary.b_dec
-    own = dict(dictionary.own)
-    if "b_mag" in own:
-        own["b_mag"] = own["b_mag"] - own["r_mag"].exp() * shift
-    return replace(dictionary, b_enc=dictionary.b_enc - shift, own=own, subtracts_b_dec=False)
+    return replace(dictionary.reading_from(dictionary.b_dec), subtracts_b_dec=False)
 
 
 def _config(dictionary: Dictionary) -> str:
