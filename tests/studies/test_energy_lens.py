@@ -307,4 +307,8 @@ def test_killed_at_five_moments_and_resumed_it_is_the_same(finished, tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     assert (out / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
     for table in (finished / "tables").iterdir():
-        assert (out / "tables" / table.name).read_bytes() == table.read_bytes(), table.name
+        again = out / "tables" / table.name
+        if table.stem == "precision":  # tells how fast a product was, by the clock of either run
+            assert pq.read_table(again)["name"] == pq.read_table(table)["name"]
+        else:
+            assert again.read_bytes() == table.read_bytes(), table.name
