@@ -1,6 +1,7 @@
 """Training that was stopped goes on to the bit, and a damaged checkpoint is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -109,6 +110,28 @@ def test_another_training_is_refused(rows, tmp_path):
         train(rows, _options("gated"), _seeded(), checkpoint=FolderCheckpoint(tmp_path))
     with pytest.raises(BadInput, match="resume with the options it was begun with"):
         train(rows[:900], _options("topk"), _seeded(), checkpoint=FolderCheckpoint(tmp_path))
+
+
+@pytest.mark.parametrize("change", [{"lr": 1e-3}, {"architecture": "groupmax"}, {"aux_k": 3}])
+def test_other_options_of_the_same_shape_are_refused(change, rows, tmp_path):
+    train(rows, _options("topk"), _seeded(), checkpoint=FolderCheckpoint(tmp_path, every=20))
+    (name,) = change
+    with pytest.raises(BadInput, match=f"made with another {name}"):
+        train(rows, replace(_options("topk"), **change), _seeded(),
+              checkpoint=FolderCheckpoint(tmp_path))  # fmt: skip
+
+
+def test_other_rows_are_refused(rows, tmp_path):
+    train(rows, _options("topk"), _seeded(), checkpoint=FolderCheckpoint(tmp_path, every=20))
+    with pytest.raises(BadInput, match="made on other rows"):
+        train(2 * rows, _options("topk"), _seeded(), checkpoint=FolderCheckpoint(tmp_path))
+
+
+def test_thresholds_stay_above_zero_by_either_route(rows):
+    """At first nearly everything is active, and whole products are taken."""
+    options = replace(_options("jumprelu"), lr=0.05)
+    dictionary, record = train(rows, options, _seeded())
+    assert record.l0[0] > 64 / 24 and float(dictionary.own["threshold"].min()) >= 0
 
 
 def test_time_decides_when_to_save(tmp_path):

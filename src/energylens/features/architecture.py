@@ -115,8 +115,11 @@ class Architecture:
             loss = loss + demand.sparsity * self.penalty(entries, values, weights, demand)
         return Terms(loss, residual)
 
-    def watch(self, dictionary: "Dictionary", chosen: Chosen, values: Tensor) -> None:
-        """Look at a step that was made; may write to the dictionary's own tensors."""
+    def watch(self, dictionary: "Dictionary", values: Tensor | None) -> None:
+        """Look at a step that was made; may write to the dictionary's own tensors.
+
+        `values` are the activations of what was chosen; None after a step by whole products.
+        """
 
     def finish(self, dictionary: "Dictionary") -> "Dictionary":
         """What is used after training: the same, or its equal of another architecture."""

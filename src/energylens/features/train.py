@@ -103,7 +103,8 @@ def train(
         steps=max(1, round(options.epochs * len(kept) / size)),
     )  # fmt: skip
     order = Order(len(kept), size, generator)
-    traces = _resumed(training, order, checkpoint)
+    frames = torch.cat([f.numbers() for f in (frame, aim) if f is not None])
+    traces = _resumed(training, order, frames, checkpoint)
     with progress.task(label, training.steps * size, "rows") as advance:
         advance(training.done * size)
         while training.done < training.steps:
@@ -113,7 +114,7 @@ def train(
             traces.append(training.advance(batch, wanted))
             advance(size)
             if checkpoint is not None and checkpoint.due(training.done):
-                _save(training, order, traces, checkpoint)
+                _save(training, order, frames, traces, checkpoint)
     columns = dict(zip(Trace._fields, zip(*traces, strict=True), strict=True))
     trained = ARCHITECTURES[options.architecture].finish(training.dictionary)
     return _unfold(trained, frame, aim), TrainRecord(
@@ -122,20 +123,30 @@ def train(
     )  # fmt: skip
 
 
-def _save(training: Training, order: Order, traces: list[Trace], checkpoint: Checkpoint) -> None:
+def _save(
+    training: Training, order: Order, frames: Tensor, traces: list[Trace], checkpoint: Checkpoint
+) -> None:
     tensors, record = training.state()
     tensors |= {f"order.{name}": value for name, value in order.state().items()}
+    tensors["frames"] = frames
     tensors["traces"] = torch.tensor(traces, dtype=torch.float64)
     checkpoint.save(tensors, record)
 
 
-def _resumed(training: Training, order: Order, checkpoint: Checkpoint | None) -> list[Trace]:
+def _resumed(
+    training: Training, order: Order, frames: Tensor, checkpoint: Checkpoint | None
+) -> list[Trace]:
     """What was done before, if it was: the training and the order then go on from there."""
     saved = checkpoint.load() if checkpoint is not None else None
     if saved is None:
         return []
     tensors, record = saved
     training.restore(tensors, record)
+    if not torch.equal(tensors["frames"].to(frames), frames):
+        raise BadInput(
+            "the checkpoint was made on other rows (their mean or spread differs): resume on those"
+            " it was begun with, or remove it"
+        )
     order.restore({
         name.removeprefix("order."): value
         for name, value in tensors.items() if name.startswith("order.")
@@ -195,6 +206,10 @@ class _Frame:
 
     def enter(self, rows: Tensor) -> Tensor:
         return (rows - self.center) * self.scale
+
+    def numbers(self) -> Tensor:
+        """Center and scale: other rows have others."""
+        return torch.cat([self.center.double(), self.center.new_tensor([self.scale]).double()])
 
 
 def _unfold(dictionary: Dictionary, frame: _Frame, aim: _Frame | None) -> Dictionary:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -143,8 +143,7 @@ class Training:
         move(
             self.dictionary.weights, made.gradients, self.optimizer, unit_decoder=kind.unit_decoder
         )
-        if made.chosen is not None and made.values is not None:
-            kind.watch(self.dictionary, made.chosen, made.values)
+        kind.watch(self.dictionary, made.values)
         self.steering.saw(made.l0)
         self.done += 1
         return Trace(loss, made.error, float(dead.double().mean()), made.l0)
@@ -168,13 +167,14 @@ class Training:
         copied = {name: value.detach().clone() for name, value in tensors.items()}
         return copied, {
             "done": self.done, "steps": self.steps, "steering": self.steering.state(),
+            "options": asdict(self.options),
         }  # fmt: skip
 
     def restore(self, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """Take over what `state` gave, into a training with the same options and shapes.
 
         Raises:
-            BadInput: If it is of a training of another length or shape.
+            BadInput: If it is of a training of another length, shape or options.
         """
         weights = self.dictionary.weights
         shapes = {f"weight.{name}": tuple(w.shape) for name, w in weights.items()}
@@ -183,6 +183,12 @@ class Training:
             raise BadInput(
                 f"this training has {self.steps} steps and weights {shapes}, the checkpoint"
                 f" {record['steps']} and {found}: resume with the options it was begun with"
+            )
+        asked = asdict(self.options)
+        if other := sorted(n for n in asked if record["options"].get(n) != asked[n]):
+            raise BadInput(
+                f"the checkpoint was made with another {', '.join(other)}: resume with the options"
+                " it was begun with, or remove it"
             )
         for name, weight in weights.items():
             weight.copy_(tensors[f"weight.{name}"])

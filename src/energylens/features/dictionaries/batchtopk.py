@@ -61,8 +61,8 @@ class BatchTopK(Architecture):
         stay = Chosen(chosen.feature[best], count.cumsum(0) - count, z[best])
         return Settled(stay, full.nonzero()[:, 0])
 
-    def watch(self, dictionary: Dictionary, chosen: Chosen, values: Tensor) -> None:
-        if len(values):
+    def watch(self, dictionary: Dictionary, values: Tensor | None) -> None:
+        if values is not None and len(values):
             dictionary.own["threshold_sum"].mul_(AVERAGE).add_((1 - AVERAGE) * values.min())
             dictionary.own["threshold_weight"].mul_(AVERAGE).add_(1 - AVERAGE)
 

@@ -42,7 +42,7 @@ class JumpReLU(Architecture):
         above = _Step.apply(entries.z, entries.of(weights["threshold"]))  # type: ignore[no-untyped-call]
         return demand.unit**2 * above.sum()  # type: ignore[no-any-return]
 
-    def watch(self, dictionary: Dictionary, chosen: Any, values: Tensor) -> None:
+    def watch(self, dictionary: Dictionary, values: Tensor | None) -> None:
         dictionary.own["threshold"].clamp_(min=0)
 
 
