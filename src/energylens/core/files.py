@@ -28,9 +28,9 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> str:
     try:
         write(beside)
         digest = sha256(beside)
-        _flush(beside)
+        flush(beside)
         os.replace(beside, path)
-        _flush(path.parent)
+        flush(path.parent)
     except Exception as error:
         beside.unlink(missing_ok=True)
         if _is_full(error):
@@ -58,7 +58,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file or a folder's list of names is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

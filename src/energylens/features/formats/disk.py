@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.core.files import flush, write_atomic
 
 Write = Callable[[Path], object]
 
@@ -135,22 +136,5 @@ def write_file(path: Path, write: Write) -> Path:
     """
     if path.exists():
         raise BadInput(f"{path} exists already: remove it or name another file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        write(beside)
-        flush(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    flush(path.parent)
+    write_atomic(path, write)
     return path
-
-
-def flush(path: Path) -> None:
-    """Wait until a file or a folder's list of names is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
