@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from energylens.core.errors import BadInput, EnergylensError, InsufficientData
-from energylens.features import train as training
+from energylens.features import course as training
 from energylens.features.chance import random_dictionary_like
 from energylens.features.evaluate import fvu
 from energylens.features.order import Order
@@ -73,14 +73,14 @@ def test_every_row_is_seen_once_an_epoch(generator):
 
 
 def test_dead_latents_revive_only_with_the_auxiliary_loss(rows, monkeypatch):
-    start = training._initial
+    start = training.initial
 
     def partly_dead(*arguments):
         dictionary = start(*arguments)
         dictionary.W_enc[32:] *= 1e-2  # never among the k largest, though not below 0
         return dictionary
 
-    monkeypatch.setattr(training, "_initial", partly_dead)
+    monkeypatch.setattr(training, "initial", partly_dead)
     dead = {}
     for aux_k in (0, 8):
         options = TrainOptions(width=64, k=3, epochs=15, batch=128, aux_k=aux_k, aux_weight=0.25,
