@@ -125,6 +125,13 @@ class ShuffleBuffer:
             site: ring.index_select(0, chosen.to(ring.device)) for site, ring in self._ring.items()
         }
 
+    def ahead(self) -> dict[str, Float[Tensor, "row width"]]:
+        """The rows in memory, in the order they came, before the first of them is served or after:
+        views, which stay as they are until the ring is filled again."""
+        if self._served >= len(self._order):
+            self._fill()
+        return {site: ring[: len(self._order)] for site, ring in self._ring.items()}
+
     def state(self) -> dict[str, Tensor]:
         """All that `restore` needs to go on with the very next batch, as tensors for a file."""
         place, generator = self._mark

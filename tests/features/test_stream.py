@@ -1,0 +1,157 @@
+"""Many dictionaries on one stream: they learn, stop, go on to the bit, and say what broke."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from energylens.activations.buffer import ShuffleBuffer
+from energylens.core.errors import BadInput, EnergylensError, InsufficientData
+from energylens.features.checkpoint import FolderCheckpoint
+from energylens.features.recovery import mean_matched_cosine
+from energylens.features.stream import Job, train_stream
+from energylens.features.train import train
+from energylens.features.training import TrainOptions
+from tests.common.compare import assert_close
+from tests.features.planted import planted_rows
+
+OPTIONS = TrainOptions(width=64, k=3, batch=128, aux_k=8, dead_after_tokens=2000)
+STEPS = 60
+
+
+class Blocks:
+    """Rows of two sites that lie in blocks of 700."""
+
+    total = None
+    largest = 700
+
+    def __init__(self, rows, other):
+        self.rows = {"a": rows, "b": other}
+        self.layout = {site: rows[:0] for site, rows in self.rows.items()}
+
+    def blocks(self, seed, first):
+        for start in range(700 * first, len(self.rows["a"]), 700):
+            yield {site: rows[start : start + 700] for site, rows in self.rows.items()}
+
+
+@pytest.fixture
+def source(generator):
+    rows, directions = planted_rows(generator, n=7000)
+    turn = torch.linalg.qr(torch.randn(32, 32, generator=generator)).Q
+    blocks = Blocks(rows, torch.cat([rows @ turn, rows[:, :3]], dim=1))
+    blocks.directions = directions
+    return blocks
+
+
+def buffer(source, **options):
+    generator = torch.Generator().manual_seed(5)
+    return ShuffleBuffer(source, 128, generator, budget_mb=1, **options)
+
+
+def jobs(**options):
+    its = replace(OPTIONS, **options)
+    return {
+        "topk": Job(site="a", options=its, seed=1),
+        "wide": Job(site="b", options=replace(its, width=96, architecture="batchtopk"), seed=1),
+        "across": Job(site="a", options=replace(its, skip=True), seed=2, target="b"),
+        "jump": Job(site="a", options=replace(its, architecture="jumprelu"), seed=3),
+    }
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name, (dictionary, record) in one.items():
+        again, expected = other[name]
+        assert dictionary.weights.keys() == again.weights.keys()
+        for key, weight in dictionary.weights.items():
+            assert torch.equal(weight, again.weights[key]), (name, key)
+        assert replace(record, seconds=0.0) == replace(expected, seconds=0.0), name
+
+
+def test_a_planted_dictionary_is_found_on_a_stream_that_memory_does_not_hold(source):
+    batches = buffer(source)
+    assert batches.capacity < len(source.rows["a"]) / 1.5
+    job = Job(site="a", options=OPTIONS, seed=1)
+    dictionary, record = train_stream(batches, {"one": job}, 1600)["one"]
+    in_memory, _ = train(source.rows["a"], replace(OPTIONS, epochs=1600 * 128 // 7000),
+                         torch.Generator().manual_seed(1))  # fmt: skip
+    found = mean_matched_cosine(dictionary.W_dec, source.directions)
+    assert found > 0.9 and found > mean_matched_cosine(in_memory.W_dec, source.directions) - 0.03
+    assert record.steps == 1600 and record.tokens == 1600 * 128
+
+
+def test_dictionaries_side_by_side_are_those_trained_alone(source):
+    together = train_stream(buffer(source), jobs(), STEPS)
+    for name, job in jobs().items():
+        same(train_stream(buffer(source), {name: job}, STEPS), {name: together[name]})
+    assert together["across"][0].W_skip.shape == (35, 32)
+    assert together["across"][0].reconstruct(source.rows["a"][:5]).shape == (5, 35)
+
+
+class Killed(BaseException):
+    """As abrupt as a test can be in its own process."""
+
+
+@pytest.mark.parametrize("last", [1, 23, 59])
+def test_killed_and_resumed_is_uninterrupted(source, tmp_path, last):
+    whole, seen = train_stream(buffer(source), jobs(), STEPS), []
+
+    def die(name, step, trace):
+        seen.append((name, step))
+        if step == last and name == "across":  # one dictionary is then a step ahead of the next
+            raise Killed
+
+    folder = FolderCheckpoint(tmp_path, every=4)
+    with pytest.raises(Killed):
+        train_stream(buffer(source), jobs(), STEPS, checkpoint=folder, watch=die)
+    begun = len(seen)
+    resumed = train_stream(
+        buffer(source), jobs(), STEPS, checkpoint=FolderCheckpoint(tmp_path, every=4),
+        watch=lambda name, step, trace: seen.append((name, step)),
+    )  # fmt: skip
+    same(resumed, whole)
+    assert seen[begun] == ("topk", (last - 1) // 4 * 4 + 1)
+
+
+def test_an_infinite_row_stops_the_step_and_the_last_checkpoint_goes_on(source, tmp_path):
+    whole = train_stream(buffer(source), jobs(), STEPS)
+    sick = Blocks(*(rows.clone() for rows in source.rows.values()))
+    sick.rows["b"][4000, 2] = torch.inf
+    with pytest.raises(BadInput, match=r"batch \d+ of b: 1 of 128 rows hold nan or infinity"):
+        train_stream(buffer(sick), jobs(), STEPS, checkpoint=FolderCheckpoint(tmp_path, every=5))
+    same(train_stream(buffer(source), jobs(), STEPS, checkpoint=FolderCheckpoint(tmp_path)), whole)
+
+
+def test_massive_rows_are_left_out_of_every_batch_and_counted(source):
+    source.rows["a"][::500] *= 1000
+    _, record = train_stream(buffer(source), {"one": jobs()["topk"]}, STEPS)["one"]
+    assert record.tokens + record.massive_rows == STEPS * 128 and 10 < record.massive_rows < 20
+    assert max(record.fvu) < 2
+
+
+def test_what_cannot_be_trained_is_refused_in_a_sentence(source, tmp_path):
+    with pytest.raises(BadInput, match="reads c and the stream has a, b"):
+        train_stream(buffer(source), {"one": Job(site="c", options=OPTIONS, seed=0)}, STEPS)
+    with pytest.raises(BadInput, match="a skip was asked for without a target"):
+        skip = Job(site="a", options=replace(OPTIONS, skip=True), seed=0)
+        train_stream(buffer(source), {"one": skip}, STEPS)
+    with pytest.raises(BadInput, match="name at least one"):
+        train_stream(buffer(source), {}, STEPS)
+    with pytest.raises(InsufficientData, match="rows are equal"):
+        flat = Blocks(torch.ones(7000, 4), torch.ones(7000, 4))
+        train_stream(buffer(flat), {"one": jobs()["topk"]}, STEPS)
+    with pytest.raises(EnergylensError, match="use a learning rate below"):
+        train_stream(buffer(source), jobs(lr=1e25), STEPS)
+    train_stream(buffer(source), jobs(), STEPS, checkpoint=FolderCheckpoint(tmp_path, every=20))
+    with pytest.raises(BadInput, match="the checkpoint is of topk, wide, across, jump and one"):
+        train_stream(buffer(source), {"one": jobs()["topk"]}, STEPS,
+                     checkpoint=FolderCheckpoint(tmp_path))  # fmt: skip
+    with pytest.raises(BadInput, match="another lr"):
+        train_stream(buffer(source), jobs(lr=1e-3), STEPS, checkpoint=FolderCheckpoint(tmp_path))
+
+
+def test_a_stream_that_ends_early_ends_the_training(source):
+    found = train_stream(buffer(source, epochs=1), {"one": jobs()["topk"]}, STEPS)
+    dictionary, record = found["one"]
+    assert record.steps == -(-7000 // 128) and record.tokens == 7000
+    assert_close(dictionary.W_dec.norm(dim=1), torch.ones(64), rtol=1e-5)
