@@ -77,6 +77,18 @@ class Store(Protocol):
         """Remove the parts whose names begin with `prefix`, and their files."""
         ...
 
+    def log(self, series: str, step: int, values: Mapping[str, float]) -> None:
+        """Tell whoever watches the run what a step was like; never waits for them.
+
+        A series that is begun again at an earlier step, as by a run that resumes, goes on there.
+        """
+        ...
+
+    def workplace(self, name: str) -> "Path":
+        """A folder for files that a study keeps by itself, such as checkpoints; gone when the run
+        is done."""
+        ...
+
 
 class Nested:
     """The store of a run inside a run: the same store, every name behind the name of the child.
@@ -139,6 +151,12 @@ class Nested:
     def forget(self, prefix: str) -> None:
         self._store.forget(self._of(prefix))
 
+    def log(self, series: str, step: int, values: Mapping[str, float]) -> None:
+        self._store.log(self._of(series), step, values)
+
+    def workplace(self, name: str) -> "Path":
+        return self._store.workplace(self._of(name))
+
     def clear(self) -> None:
         """Remove all that the child has saved."""
         self.forget("")
@@ -148,25 +166,38 @@ class Nested:
 
 
 @runtime_checkable
+class Tracker(Protocol):
+    """A place outside the run's folder where people watch numbers, such as TensorBoard."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
 class Progress(Protocol):
     """Tells a person how far long work has come."""
 
-    def task(
-        self, label: str, total: int, unit: str = ""
-    ) -> AbstractContextManager[Callable[[int], None]]:
+    def task(self, label: str, total: int, unit: str = "") -> "AbstractContextManager[Advance]":
         """A context whose value is called with the amount just finished."""
+        ...
+
+
+class Advance(Protocol):
+    """Told of work as it is done."""
+
+    def __call__(self, amount: int, note: str = "") -> object:
+        """Add an amount; a note says in a few words how the work stands."""
         ...
 
 
 class Silence:
     """The progress of a program that nobody watches."""
 
-    def task(
-        self, label: str, total: int, unit: str = ""
-    ) -> AbstractContextManager[Callable[[int], None]]:
+    def task(self, label: str, total: int, unit: str = "") -> "AbstractContextManager[Advance]":
         from contextlib import nullcontext
 
-        return nullcontext(lambda amount: None)
+        return nullcontext(lambda amount, note="": None)
 
 
 silence = Silence()

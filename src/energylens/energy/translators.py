@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from energylens.core.errors import BadInput, InsufficientData
-from energylens.core.ports import Progress, silence
+from energylens.core.ports import Advance, Progress, silence
 from energylens.energy.energies.tuned import Translator
 
 # Rows on which `Translator.kl` is measured; the last of those given.
@@ -119,7 +119,7 @@ def _descend(
     slope: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
     options: TranslatorOptions,
     generator: torch.Generator,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> Translator:
     """Adam in coordinates where the rows are white: residual streams are so far from round that
     in their own a step moves along a few directions only."""

@@ -1,6 +1,6 @@
 """Train many dictionaries on one stream of rows, which need never be in memory together."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -100,10 +100,16 @@ def train_stream(
             for name, job in jobs.items():
                 target = None if job.target is None else batch[job.target]
                 watch(name, number, courses[name].learn(batch[job.site], target, place=name))
-            advance(batches.batch)
+            advance(batches.batch, _note([course.traces[-1] for course in courses.values()]))
             if checkpoint is not None and checkpoint.due(number):
                 checkpoint.save(*_state(batches, courses))
     return {name: (course.finish(), course.record()) for name, course in courses.items()}
+
+
+def _note(traces: Sequence[Trace]) -> str:
+    """How all dictionaries stand after a step, on average."""
+    loss, fvu, dead, l0 = (sum(column) / len(traces) for column in zip(*traces, strict=True))
+    return f"loss {loss:.3f}, FVU {fvu:.3f}, L0 {l0:.1f}, dead {dead:.1%}"
 
 
 def _begun(batches: Batches, jobs: Mapping[str, Job], steps: int) -> dict[str, Course]:

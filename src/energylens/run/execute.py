@@ -15,6 +15,7 @@ from energylens.run.edges.store.folder import Folder, verify
 from energylens.run.ledger import Ledger, read_run
 from energylens.run.lock import hold
 from energylens.run.stop import stoppable
+from energylens.run.track import check_tracker, tracker_named
 from energylens.studies.study import STUDIES, Study, check_options, flag, options_record, run_key
 
 
@@ -41,6 +42,7 @@ def execute(
     progress: Progress = silence,
     say: Callable[[str], None] = lambda line: None,
     argv: Sequence[str] = (),
+    track: str = "",
 ) -> RunResult:
     """Run a study to its end; parts that an earlier sitting finished are kept.
 
@@ -51,6 +53,7 @@ def execute(
         progress: Told how far the work is.
         say: Told single lines that a person may want to read.
         argv: The command line, for the record.
+        track: A tracker that is to be told what the study logs, such as `tensorboard`.
 
     Raises:
         BadInput: If options are out of range, the folder belongs to another run, or the study
@@ -59,6 +62,7 @@ def execute(
     """
     study = STUDIES[study_name]
     check_options(options)
+    check_tracker(track)
     path = out if out is not None else default_folder(study, options)
     refuse_foreign(path, study, options)
     made = not path.exists()
@@ -70,7 +74,8 @@ def execute(
             return RunResult(path=path, summary=summary, fresh=False)
         sweep(path)
         ledger = Ledger(path, study, options, argv)
-        store = Folder(path, on_saved=ledger.note)
+        tracker = tracker_named(track, path, options_record(options), say) if track else None
+        store = Folder(path, on_saved=ledger.note, tracker=tracker)
         try:
             summary = study.function()(options, store=store, progress=progress, say=say)
             if summary.study != study.name:
@@ -83,6 +88,9 @@ def execute(
                 with suppress(NoRoom):  # on a full disk the error itself says so
                     ledger.fail(_sentence(error))
             raise
+        finally:
+            if tracker is not None:
+                tracker.close()
     return RunResult(path=path, summary=summary)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from energylens.core.ports import Progress
+from energylens.core.ports import Advance, Progress
 from energylens.results.format import duration
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class Lines:
         self._tell, self._clock = tell, clock
 
     @contextmanager
-    def task(self, label: str, total: int, unit: str = "") -> Iterator[Callable[[int], None]]:
+    def task(self, label: str, total: int, unit: str = "") -> Iterator[Advance]:
         began = told = self._clock()
         done = told_share = 0.0
 
-        def advance(amount: int) -> None:
+        def advance(amount: int, note: str = "") -> None:
             nonlocal done, told, told_share
             done += amount
             now, share = self._clock(), done / max(total, 1)
@@ -49,11 +49,16 @@ class Lines:
                 told, told_share = now, share
                 left = (now - began) * (1 - share) / share if share else float("nan")
                 hint = f", about {duration(left)} left" if share else ""
+                hint += f" ({_with_rate(note, done / (now - began), unit)})" if note else ""
                 self._tell(f"{label}: {done:,.0f} of {total:,} {unit}".rstrip() + hint)
 
         yield advance
         amount = f"{done:,.0f} {unit}".rstrip()
         self._tell(f"{label}: {amount} in {duration(self._clock() - began)}")
+
+
+def _with_rate(note: str, rate: float, unit: str) -> str:
+    return f"{note}, {rate:,.0f} {unit or 'done'}/s"
 
 
 def _tell(line: str) -> None:
@@ -68,14 +73,24 @@ class Bars:
         self._live: RichProgress | None = None
 
     @contextmanager
-    def task(self, label: str, total: int, unit: str = "") -> Iterator[Callable[[int], None]]:
+    def task(self, label: str, total: int, unit: str = "") -> Iterator[Advance]:
         outermost = self._live is None
         live = self._live = self._live or _bars()
         if outermost:
             live.start()
-        bar = live.add_task(label, total=total, unit=unit)
+        bar = live.add_task(label, total=total, unit=unit, note="")
+        began, done = time.monotonic(), 0
+
+        def advance(amount: int, note: str = "") -> None:
+            nonlocal done
+            done += amount
+            rate = done / max(time.monotonic() - began, 1e-9)
+            live.advance(bar, amount)
+            if note:
+                live.update(bar, note=_with_rate(note, rate, unit))
+
         try:
-            yield lambda amount: live.advance(bar, amount)
+            yield advance
         finally:
             if outermost:
                 live.stop()
@@ -103,6 +118,7 @@ def _bars() -> "RichProgress":
         TimeElapsedColumn(),
         TextColumn("·"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
         redirect_stdout=sys.stdout.isatty(),
     )

@@ -5,6 +5,8 @@ RUN_DIR/
   dictionaries/…       and other files in formats of their own
   parts/PART.json      the mark of a finished part: SHA-256 of each of its files, written last
   scratch/…            the same again for large intermediates; gone when the run is done
+  work/…               what a study keeps by itself while it runs; gone when the run is done
+  live/SERIES.jsonl    one line a step while the run goes on
   manifest.json        SHA-256 of all that the run leaves
 """
 
@@ -16,14 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from energylens.core.errors import ArtifactRefused, NoRoom, UnknownName
 from energylens.core.files import sha256, write_atomic, write_bytes
+from energylens.core.ports import Tracker
 from energylens.results.format import size
 from energylens.results.plain import decode, encode
+from energylens.run.edges.store.series import Series
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
-_SUFFIX = {"tables": ".parquet", "tensors": ".safetensors", "records": ".json"}
+_SUFFIX = {
+    "tables": ".parquet", "tensors": ".safetensors", "records": ".json", "live": ".jsonl",
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,149}")
 _SCHEMA = 1
 
@@ -34,10 +40,18 @@ class Folder:
     Args:
         path: The run's folder; made when the first part is saved.
         on_saved: Called after each part, for instance to note how long the run has taken.
+        tracker: Told what is logged.
     """
 
-    def __init__(self, path: Path, *, on_saved: Callable[[], None] = lambda: None) -> None:
-        self.path, self._on_saved = path, on_saved
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_saved: Callable[[], None] = lambda: None,
+        tracker: Tracker | None = None,
+    ) -> None:
+        self.path, self._on_saved, self._tracker = path, on_saved, tracker
+        self._live: dict[str, Series] = {}
         self._seen: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._parts = {mark["part"]: mark for mark in _marks(path)}
 
@@ -151,9 +165,24 @@ class Folder:
         if not any((self.path / "scratch" / "parts").glob("*.json")):
             shutil.rmtree(self.path / "scratch", ignore_errors=True)
 
+    def log(self, series: str, step: int, values: Mapping[str, float]) -> None:
+        """Add a line to `live/SERIES.jsonl`, and tell the tracker."""
+        if series not in self._live:
+            self._live[series] = Series(self.path / _file("", "live", series))
+        self._live[series].add(step, values)
+        if self._tracker is not None:
+            self._tracker.log(step, {f"{series}.{name}": value for name, value in values.items()})
+
+    def workplace(self, name: str) -> Path:
+        """`work/NAME`, made if it is not there."""
+        folder = self.path / _checked(name, f"work/{name}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def finish(self) -> None:
-        """Remove the scratch of a run that is done."""
-        shutil.rmtree(self.path / "scratch", ignore_errors=True)
+        """Remove what a run needs no more that is done."""
+        for folder in ("scratch", "work"):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
         self._parts = {mark["part"]: mark for mark in _marks(self.path)}
 
     def files(self) -> dict[str, str]:
@@ -268,7 +297,7 @@ def _file(root: str, kind: str, name: str) -> str:
 
 def _other(root: str, path: str) -> str:
     parts = path.split("/")
-    if len(parts) < 2 or parts[0] in (*_SUFFIX, "parts", "scratch"):
+    if len(parts) < 2 or parts[0] in (*_SUFFIX, "parts", "scratch", "work"):
         raise ValueError(f"{path!r} must lie in a folder of its own kind")
     for part in parts:
         _checked(part, path)
