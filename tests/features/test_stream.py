@@ -60,8 +60,9 @@ def jobs(**options):
 
 def same(one, other):
     assert one.keys() == other.keys()
-    for name, (dictionary, record) in one.items():
-        again, expected = other[name]
+    for name, course in one.items():
+        dictionary, record = course.finish(), course.record()
+        again, expected = other[name].finish(), other[name].record()
         assert dictionary.weights.keys() == again.weights.keys()
         for key, weight in dictionary.weights.items():
             assert torch.equal(weight, again.weights[key]), (name, key)
@@ -72,7 +73,8 @@ def test_a_planted_dictionary_is_found_on_a_stream_that_memory_does_not_hold(sou
     batches = buffer(source)
     assert batches.capacity < len(source.rows["a"]) / 1.5
     job = Job(site="a", options=OPTIONS, seed=1)
-    dictionary, record = train_stream(batches, {"one": job}, 1600)["one"]
+    course = train_stream(batches, {"one": job}, 1600)["one"]
+    dictionary, record = course.finish(), course.record()
     in_memory, _ = train(source.rows["a"], replace(OPTIONS, epochs=1600 * 128 // 7000),
                          torch.Generator().manual_seed(1))  # fmt: skip
     found = mean_matched_cosine(dictionary.W_dec, source.directions)
@@ -84,8 +86,9 @@ def test_dictionaries_side_by_side_are_those_trained_alone(source):
     together = train_stream(buffer(source), jobs(), STEPS)
     for name, job in jobs().items():
         same(train_stream(buffer(source), {name: job}, STEPS), {name: together[name]})
-    assert together["across"][0].W_skip.shape == (35, 32)
-    assert together["across"][0].reconstruct(source.rows["a"][:5]).shape == (5, 35)
+    across = together["across"].finish()
+    assert across.W_skip.shape == (35, 32)
+    assert across.reconstruct(source.rows["a"][:5]).shape == (5, 35)
 
 
 class Killed(BaseException):
@@ -124,7 +127,7 @@ def test_an_infinite_row_stops_the_step_and_the_last_checkpoint_goes_on(source, 
 
 def test_massive_rows_are_left_out_of_every_batch_and_counted(source):
     source.rows["a"][::500] *= 1000
-    _, record = train_stream(buffer(source), {"one": jobs()["topk"]}, STEPS)["one"]
+    record = train_stream(buffer(source), {"one": jobs()["topk"]}, STEPS)["one"].record()
     assert record.tokens + record.massive_rows == STEPS * 128 and 10 < record.massive_rows < 20
     assert max(record.fvu) < 2
 
@@ -151,7 +154,7 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(source, tmp_path):
 
 
 def test_a_stream_that_ends_early_ends_the_training(source):
-    found = train_stream(buffer(source, epochs=1), {"one": jobs()["topk"]}, STEPS)
-    dictionary, record = found["one"]
+    course = train_stream(buffer(source, epochs=1), {"one": jobs()["topk"]}, STEPS)["one"]
+    dictionary, record = course.finish(), course.record()
     assert record.steps == -(-7000 // 128) and record.tokens == 7000
     assert_close(dictionary.W_dec.norm(dim=1), torch.ones(64), rtol=1e-5)

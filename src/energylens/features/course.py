@@ -190,6 +190,11 @@ class Course:
         self.massive_rows += len(rows) - len(kept)
         return trace
 
+    @property
+    def makes(self) -> Sight:
+        """How what it makes is seen: its targets, or its own rows."""
+        return self.writes or self.reads
+
     def finish(self) -> Dictionary:
         """The dictionary for rows as they come."""
         kind = ARCHITECTURES[self.training.options.architecture]

@@ -10,8 +10,7 @@ from torch import Tensor
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
 from energylens.features.checkpoint import Checkpoint
-from energylens.features.course import Course, TrainRecord, look_at, refuse_non_finite
-from energylens.features.dictionary import Dictionary
+from energylens.features.course import Course, look_at, refuse_non_finite
 from energylens.features.training import Trace, TrainOptions
 
 
@@ -61,7 +60,7 @@ def train_stream(
     label: str = "dictionaries",
     checkpoint: Checkpoint | None = None,
     watch: Watch = lambda label, step, trace: None,
-) -> dict[str, tuple[Dictionary, TrainRecord]]:
+) -> dict[str, Course]:
     """Train dictionaries side by side, all on the same batches: the model runs once for all.
 
     The rows that are in memory at the beginning give each dictionary its coordinates, its first
@@ -76,7 +75,7 @@ def train_stream(
         watch: Told of every step.
 
     Returns:
-        By label, each dictionary and what happened at each of its steps.
+        By label, the course of each: `finish()` is its dictionary, `record()` what happened.
 
     Raises:
         BadInput: If a row is not finite (names batch and site; the checkpoint stays as it was
@@ -103,7 +102,7 @@ def train_stream(
             advance(batches.batch, _note([course.traces[-1] for course in courses.values()]))
             if checkpoint is not None and checkpoint.due(number):
                 checkpoint.save(*_state(batches, courses))
-    return {name: (course.finish(), course.record()) for name, course in courses.items()}
+    return courses
 
 
 def _note(traces: Sequence[Trace]) -> str:

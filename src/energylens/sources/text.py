@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+import torch
+
 from energylens.core.errors import BadInput
 from energylens.sources.default_text import default_documents
 from energylens.sources.document import Document
@@ -84,6 +86,40 @@ def stream_text(
         for path, file in files
         for document in _read(file, _label(path, file), longest)
     )
+
+
+def shuffled(
+    documents: Iterable[Document], generator: torch.Generator, *, held_mb: float | int = 64
+) -> Iterator[Document]:
+    """The documents in random order, as far as memory allows.
+
+    Documents are held until their text takes `held_mb`; from then on each that comes in sends a
+    random one of them out. A text smaller than that is shuffled as a whole; of a larger one, a
+    document can come at any time after it was read, and rarely much later.
+
+    Example:
+        >>> some = [Document(name=str(i), text="-", kind="text") for i in range(5)]
+        >>> sorted(d.name for d in shuffled(some, torch.Generator().manual_seed(0)))
+        ['0', '1', '2', '3', '4']
+    """
+    held: list[Document] = []
+    room = int(held_mb * 2**20)
+    for document in documents:
+        held.append(document)
+        room -= len(document.text)
+        while room < 0 and len(held) > 1:
+            sent = _drawn(held, generator)
+            room += len(sent.text)
+            yield sent
+    while held:
+        yield _drawn(held, generator)
+
+
+def _drawn(held: list[Document], generator: torch.Generator) -> Document:
+    """A random one, taken out of the list; the last takes its place."""
+    place = int(torch.randint(len(held), (), generator=generator))
+    held[place], held[-1] = held[-1], held[place]
+    return held.pop()
 
 
 def text_sha256(documents: Iterable[Document]) -> str:

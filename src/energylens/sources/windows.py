@@ -70,6 +70,12 @@ class TokenWindows(ShowsItself):
             kinds=tuple(self.kinds[i] for i in keep),
         )  # fmt: skip
 
+    def first(self, count: int) -> "TokenWindows":
+        """The first windows only."""
+        return replace(
+            self, ids=self.ids[:count], document=self.document[:count], starts=self.starts[:count]
+        )
+
     def split(
         self, share: float, generator: torch.Generator
     ) -> tuple["TokenWindows", "TokenWindows"]:

@@ -1,0 +1,173 @@
+"""The order of a training: states, steps, judgement; a run that is killed goes on to the bit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from energylens.activations.buffer import RowSource, ShuffleBuffer
+from energylens.activations.cache import write_cache
+from energylens.activations.stream import ModelRows
+from energylens.core.ports import Progress, Store
+from energylens.features.checkpoint import FolderCheckpoint
+from energylens.features.course import Course, Sight, TrainRecord
+from energylens.features.formats import saelens
+from energylens.features.stream import train_stream
+from energylens.features.training import Trace
+from energylens.results.record import Summary
+from energylens.studies.train_dictionary import TrainDictionary
+from energylens.studies.train_dictionary.finding import summarise
+from energylens.studies.train_dictionary.judge import Trained, judge
+from energylens.studies.train_dictionary.material import Material, gather
+
+PART = "trained"
+CHECKPOINT_SECONDS = 30
+
+
+def run(
+    options: TrainDictionary, *, store: Store, progress: Progress, say: Callable[[str], None]
+) -> Summary:
+    """Dictionaries of all combinations, on one pass of the model over the text."""
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    material = gather(options, store, say)
+    _tell_the_plan(material, options, say)
+    if not store.done(PART):
+        _train(material, options, store, progress)
+    trained = _kept(material, store)
+    if not store.done("judged"):
+        generator = torch.Generator().manual_seed(options.seeds[0] + 1)
+        found = judge(
+            trained, material, memory_mb=options.memory_mb, generator=generator, progress=progress
+        )
+        store.save("judged", records={"judged": found}, scratch=True)
+    rows = _rows(trained, store)
+    store.save("tables", tables={"trained_dictionaries": pa.Table.from_pylist(rows)})
+    return summarise(options, material, rows)
+
+
+def _tell_the_plan(
+    material: Material, options: TrainDictionary, say: Callable[[str], None]
+) -> None:
+    tokens = material.n_windows * (options.context - 2)
+    if tokens < 0.9 * options.tokens:
+        say(f"the text gives {tokens:,} of the {options.tokens:,} tokens asked for; more text, or a"
+            " higher --per-document, gives more")  # fmt: skip
+    jobs = len(material.jobs)
+    say(f"training {jobs:,} {'dictionary' if jobs == 1 else 'dictionaries'} on {tokens:,} tokens,"
+        f" {options.epochs} times each")  # fmt: skip
+
+
+def _train(material: Material, options: TrainDictionary, store: Store, progress: Progress) -> None:
+    store.require_room(_bytes_of(material))
+    source, rows = _source(material, options, store, progress)
+    steps = max(1, round(rows * options.epochs / options.batch))
+    buffer = ShuffleBuffer(
+        source, options.batch, torch.Generator().manual_seed(options.seeds[0]),
+        budget_mb=options.memory_mb / 2, epochs=options.epochs, device=options.device,
+    )  # fmt: skip
+    checkpoint = FolderCheckpoint(store.workplace("checkpoint"), seconds=CHECKPOINT_SECONDS)
+
+    def watch(label: str, step: int, trace: Trace) -> None:
+        store.log(label, step, trace._asdict())
+
+    found = train_stream(
+        buffer, material.jobs, steps, progress=progress, checkpoint=checkpoint, watch=watch,
+        label="training",
+    )  # fmt: skip
+    _save(found, material, store)
+
+
+def _source(
+    material: Material, options: TrainDictionary, store: Store, progress: Progress
+) -> tuple[RowSource, int]:
+    """Where rows come from, and how many there are, or nearly."""
+    rows = ModelRows(
+        material.subject, material.windows, material.sites, budget_mb=options.memory_mb / 2
+    )
+    tokens = material.n_windows * options.context
+    if options.epochs == 1 and not options.cache:
+        return rows, material.n_windows * (options.context - 2)
+    folder = Path(options.cache) if options.cache else store.workplace("activations")
+    widths = sum(empty.shape[1] * empty.element_size() for empty in rows.layout.values())
+    if not (folder / "manifest.json").is_file():
+        store.require_room(material.n_windows * (options.context - 2) * widths)
+    cached = write_cache(
+        rows, folder, text=material.sha256, shard_mb=min(64, options.memory_mb / 16),
+        tokens=tokens, progress=progress, label="states of the model",
+    )  # fmt: skip
+    return cached, cached.total
+
+
+def _bytes_of(material: Material) -> int:
+    """Checkpoint and dictionaries: four and one times the weights of all."""
+    d_model = material.subject.loaded.d_model or 1
+    return sum(5 * 2 * 4 * job.options.width * d_model for job in material.jobs.values())
+
+
+def _save(courses: Mapping[str, Course], material: Material, store: Store) -> None:
+    files: dict[str, Callable[[Path], object]] = {}
+    sights: dict[str, Tensor] = {}
+    records, steps = {}, []
+    for label, course in courses.items():
+        dictionary = replace(course.finish(), metadata=_metadata(label, material))
+        written = saelens.files(dictionary)
+        files |= {f"dictionaries/{label}/{name}": write for name, write in written.items()}
+        record, made = course.record(), course.makes
+        records[label] = {
+            "steps": record.steps, "tokens": record.tokens, "massive_rows": record.massive_rows,
+            "seconds": record.seconds, "architecture": dictionary.architecture,
+        }  # fmt: skip
+        sights |= {f"{label}/{name}": value for name, value in made.numbers().items()}
+        steps += _series(label, record)
+    store.save(
+        PART, files=files, records={PART: records}, tensors={"sights": sights},
+        tables={"training_steps": pa.Table.from_pylist(steps)},
+    )  # fmt: skip
+
+
+def _metadata(label: str, material: Material) -> dict[str, Any]:
+    job = material.jobs[label]
+    found = {"hook_name": job.site, "model_name": material.subject.loaded.name}
+    return found if job.target is None else found | {"hook_name_out": job.target}
+
+
+def _series(label: str, record: TrainRecord) -> list[dict[str, Any]]:
+    columns = (record.loss, record.fvu, record.dead_share, record.l0)
+    return [
+        {"label": label, "step": number, **dict(zip(Trace._fields, values, strict=True))}
+        for number, values in enumerate(zip(*columns, strict=True), start=1)
+    ]
+
+
+def _kept(material: Material, store: Store) -> dict[str, Trained]:
+    """The dictionaries as they lie on the disk."""
+    sights, device = store.tensors("sights"), material.subject.device
+    found = {}
+    for label, job in material.jobs.items():
+        dictionary = saelens.load(store.folder(f"dictionaries/{label}")).to(device)
+        numbers = {name: sights[f"{label}/{name}"] for name in ("frame", "ordinary")}
+        sight = Sight.of_numbers(numbers, dictionary.W_enc)
+        found[label] = Trained(
+            dictionary=dictionary, job=job, mean=sight.frame.center, ordinary=sight.ordinary
+        )
+    return found
+
+
+def _rows(trained: Mapping[str, Trained], store: Store) -> Sequence[dict[str, Any]]:
+    records, judged = store.record(PART), store.record("judged")
+    rows = []
+    for label, one in trained.items():
+        job, kept, found = one.job, records[label], judged[label]
+        rows.append({
+            "label": label, "site": job.site, "target": job.target or "",
+            "architecture": job.options.architecture, "width": job.options.width,
+            "k": job.options.k, "seed": job.seed, "steps": kept["steps"],
+            "tokens": kept["tokens"], "massive_rows": kept["massive_rows"],
+            **{name: float("nan") if value is None else value for name, value in found.items()},
+            "seconds": kept["seconds"],
+        })  # fmt: skip
+    return rows
