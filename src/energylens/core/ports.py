@@ -183,6 +183,7 @@ class Progress(Protocol):
         ...
 
 
+@runtime_checkable
 class Advance(Protocol):
     """Told of work as it is done."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from energylens.core.sparse import row_of
 from energylens.features.architecture import ARCHITECTURES, Architecture, Demand, Kept
 from energylens.features.dictionary import Dictionary
-from energylens.features.entries import Chosen, DenseEntries, read_entries
+from energylens.features.entries import Chosen, DenseEntries, SparseEntries, read_entries
 from energylens.features.kernels import BLOCK
 
 PLAIN = Demand(sparsity=0.0, share=1.0, unit=1.0)
@@ -75,6 +75,19 @@ def step(
         l0=float(active.sum()) / max(1, len(rows)), residual=terms.residual,
         chosen=chosen, values=values.detach(),
     )  # fmt: skip
+
+
+@torch.no_grad()
+def reconstruct_batch(
+    dictionary: Dictionary, rows: Float[Tensor, "sample d_in"]
+) -> Float[Tensor, "sample d_out"]:
+    """What a step would reconstruct, whose choice may depend on the whole batch."""
+    kind = ARCHITECTURES[dictionary.architecture]
+    centered = rows - dictionary.b_dec if dictionary.subtracts_b_dec else rows
+    chosen, weights = choose(kind, dictionary, centered), dictionary.weights
+    entries = SparseEntries(chosen.z, chosen.feature, chosen.start, None)
+    made = entries.write(kind.activate(entries, weights), weights["W_dec"]) + dictionary.b_dec
+    return made if dictionary.W_skip is None else made + rows @ dictionary.W_skip.T
 
 
 @torch.no_grad()

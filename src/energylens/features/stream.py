@@ -99,13 +99,13 @@ def train_stream(
             for name, job in jobs.items():
                 target = None if job.target is None else batch[job.target]
                 watch(name, number, courses[name].learn(batch[job.site], target, place=name))
-            advance(batches.batch, _note([course.traces[-1] for course in courses.values()]))
+            advance(batches.batch, note_of([course.traces[-1] for course in courses.values()]))
             if checkpoint is not None and checkpoint.due(number):
                 checkpoint.save(*_state(batches, courses))
     return courses
 
 
-def _note(traces: Sequence[Trace]) -> str:
+def note_of(traces: Sequence[Trace]) -> str:
     """How all dictionaries stand after a step, on average."""
     loss, fvu, dead, l0 = (sum(column) / len(traces) for column in zip(*traces, strict=True))
     return f"loss {loss:.3f}, FVU {fvu:.3f}, L0 {l0:.1f}, dead {dead:.1%}"

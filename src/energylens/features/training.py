@@ -116,8 +116,14 @@ class Training:
         self,
         rows: Float[Tensor, "sample d_in"],
         target: Float[Tensor, "sample d_out"] | None = None,
+        *,
+        left_over: Float[Tensor, "sample d_out"] | None = None,
     ) -> Trace:
         """Learn from a batch, scaled to E‖x‖² = d; from its target, where that is another.
+
+        Args:
+            left_over: What the dead are to make of each row; unless given, what the target has and
+                the reconstruction has not.
 
         Raises:
             EnergylensError: If the loss stops being finite; names the step, and changes nothing.
@@ -130,6 +136,8 @@ class Training:
         variance = float(self.dictionary.d_out)
         made = step(self.dictionary, rows, variance, target=target, demand=demand)
         dead = self.since_fired >= self.options.dead_after_tokens
+        if left_over is not None:
+            made = made._replace(residual=left_over)
         loss = made.loss + self._revive(rows, made, dead)
         if not math.isfinite(loss):
             raise EnergylensError(

@@ -24,6 +24,7 @@ from energylens.report.method import METHODS, methods, references
 from energylens.report.oddities import looked
 from energylens.report.records import Records, read
 from energylens.report.text import several
+from energylens.report.training_method import TRAINING_METHODS
 from energylens.results.format import duration, number, p_value
 
 PAGE = "report.html"
@@ -87,7 +88,8 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
     )  # fmt: skip
     style = _asset("page.css")
     script = "".join(_asset(name) for name in ("page.js", "feature.js", "browser.js"))
-    method = methods(records, IMAGE_METHODS if records.unit == "image" else METHODS)
+    told = IMAGE_METHODS if records.unit == "image" else (*METHODS, *TRAINING_METHODS)
+    method = methods(records, told)
     return environment.get_template("page.html.j2").render(
         # Ours, read from the package: the only text that enters the page unescaped.
         style=Markup(style), script=Markup(script), drawing=Markup,

@@ -19,6 +19,7 @@ from energylens.report.figures import (
     planted,
     planted_forces,
     text_classes,
+    trainings,
     variants,
     volcano,
 )
@@ -49,6 +50,8 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     planted.paths,
     planted.direction,
     planted_forces.figure,
+    trainings.quality,
+    trainings.curves,
 )
 
 

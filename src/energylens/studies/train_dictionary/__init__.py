@@ -1,7 +1,7 @@
 """Train sparse dictionaries: any number of them, on one pass of a model over text."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from energylens.studies.study import Range, study
 
@@ -46,11 +46,16 @@ class TrainDictionary:
     seeds: Annotated[tuple[int, ...], Range(0, 2**31 - 1)] = (0,)
     """Seeds of the first features; the text and its order have the first one."""
 
+    loss: Literal["reconstruction", "kl", "ce"] = "reconstruction"
+    """What is small after training: the error of the states; or, end to end, the divergence of the
+    model's output from what it was (kl) or its loss on the next token (ce)."""
+
     tokens: Annotated[int, Range(1_000, 10**12)] = 100_000
     """Tokens of text to train on."""
 
     epochs: Annotated[int, Range(1, 10_000)] = 4
-    """Times that each is learned from; with 1 no state is kept, else they are kept on disk."""
+    """Times that each is learned from; with 1 no state is kept, else they are kept on disk (end to
+    end, the model runs every time)."""
 
     cache: str = ""
     """Folder to keep the states in, for other trainings too; default: gone when the run is done."""

@@ -91,15 +91,15 @@ def _figures(row: Row) -> dict[str, Estimate]:
 
 
 def _finding(best: Row, count: int) -> str:
-    who = "The dictionary" if count == 1 else f"Of {count:,} dictionaries the closest"
-    where = (
-        f" of {best['site']}" if not best["target"] else f" from {best['site']} to {best['target']}"
+    where = best["site"] + (f" to {best['target']}" if best["target"] else "")
+    what = f"({where}, {best['architecture']}, {best['width']:,} features)"
+    who = (
+        f"The dictionary {what}" if count == 1 else f"The closest of {count:,} dictionaries {what}"
     )
     text = (
-        f"{who}{where} ({best['architecture']}, {best['width']:,} features) leaves"
-        f" {interval(best['fvu'], best['fvu_low'], best['fvu_high'])} of the variance of held-out"
-        f" text unexplained with {number(best['l0'])} active features a token; by chance"
-        f" {number(best['fvu_null'], digits=2)} would be left."
+        f"{who} leaves {interval(best['fvu'], best['fvu_low'], best['fvu_high'])} of the variance"
+        f" of held-out text unexplained with {number(best['l0'])} active features a token; by"
+        f" chance {number(best['fvu_null'], digits=2)} would be left."
     )
     if not best["fvu_high"] < best["fvu_null"]:
         text += " That is not beyond chance."

@@ -14,6 +14,7 @@ from energylens.core.errors import BadInput, InsufficientData
 from energylens.core.ports import Store
 from energylens.core.sites import canonical
 from energylens.features.architecture import ARCHITECTURES
+from energylens.features.end_to_end import refuse_own_loss
 from energylens.features.stream import Job
 from energylens.features.training import TrainOptions
 from energylens.sources.model import load_model
@@ -99,6 +100,9 @@ def jobs_of(options: TrainDictionary, subject: Subject) -> dict[str, Job]:
         )
     if options.skip and not options.targets:
         raise BadInput("--skip was given without --targets: only a transcoder has a linear part")
+    if options.targets and options.loss != "reconstruction":
+        raise BadInput(f"--loss {options.loss} was asked for of transcoders: it is for dictionaries"
+                       " that rebuild what they read")  # fmt: skip
     targets: list[str | None] = [canonical(target) for target in options.targets]
     targets = targets or [None] * len(sites)
     for target in targets:
@@ -123,7 +127,9 @@ def jobs_of(options: TrainDictionary, subject: Subject) -> dict[str, Job]:
 
 def _known_architectures(options: TrainDictionary) -> None:
     for name in options.architectures:
-        ARCHITECTURES[name]  # raises with the nearest names
+        kind = ARCHITECTURES[name]  # raises with the nearest names
+        if options.loss != "reconstruction":
+            refuse_own_loss(name, kind)
 
 
 def _sites(options: TrainDictionary, subject: Subject) -> list[str]:

@@ -9,14 +9,17 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from energylens.activations.batch import Batch
 from energylens.activations.buffer import RowSource, ShuffleBuffer
 from energylens.activations.cache import write_cache
 from energylens.activations.stream import ModelRows
 from energylens.core.ports import Progress, Store
+from energylens.energy.energies.downstream import next_token_surprisal
 from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.course import Course, Sight, TrainRecord
+from energylens.features.end_to_end import Objective, Seat, divergence, train_end_to_end
 from energylens.features.formats import saelens
-from energylens.features.stream import train_stream
+from energylens.features.stream import Watch, train_stream
 from energylens.features.training import Trace
 from energylens.results.record import Summary
 from energylens.studies.train_dictionary import TrainDictionary
@@ -63,22 +66,59 @@ def _tell_the_plan(
 
 def _train(material: Material, options: TrainDictionary, store: Store, progress: Progress) -> None:
     store.require_room(_bytes_of(material))
-    source, rows = _source(material, options, store, progress)
-    steps = max(1, round(rows * options.epochs / options.batch))
-    buffer = ShuffleBuffer(
-        source, options.batch, torch.Generator().manual_seed(options.seeds[0]),
-        budget_mb=options.memory_mb / 2, epochs=options.epochs, device=options.device,
-    )  # fmt: skip
-    checkpoint = FolderCheckpoint(store.workplace("checkpoint"), seconds=CHECKPOINT_SECONDS)
 
     def watch(label: str, step: int, trace: Trace) -> None:
         store.log(label, step, trace._asdict())
 
-    found = train_stream(
-        buffer, material.jobs, steps, progress=progress, checkpoint=checkpoint, watch=watch,
-        label="training",
+    by = _by_reconstruction if options.loss == "reconstruction" else _end_to_end
+    _save(by(material, options, store, progress, watch), material, store)
+
+
+def _by_reconstruction(
+    material: Material, options: TrainDictionary, store: Store, progress: Progress, watch: Watch
+) -> Mapping[str, Course]:
+    """All dictionaries side by side on the same shuffled batches."""
+    source, rows = _source(material, options, store, progress)
+    buffer = ShuffleBuffer(
+        source, options.batch, torch.Generator().manual_seed(options.seeds[0]),
+        budget_mb=options.memory_mb / 2, epochs=options.epochs, device=options.device,
     )  # fmt: skip
-    _save(found, material, store)
+    return train_stream(
+        buffer, material.jobs, max(1, round(rows * options.epochs / options.batch)),
+        progress=progress, label="training", watch=watch,
+        checkpoint=FolderCheckpoint(store.workplace("checkpoint"), seconds=CHECKPOINT_SECONDS),
+    )  # fmt: skip
+
+
+def _end_to_end(
+    material: Material, options: TrainDictionary, store: Store, progress: Progress, watch: Watch
+) -> Mapping[str, Course]:
+    """One after the other: each changes what the model computes."""
+    courses, loaded = {}, material.subject.loaded
+    special = torch.zeros(loaded.vocab_size or 0, dtype=torch.bool, device=material.subject.device)
+    special[list(loaded.special_ids)] = True
+    for label, job in material.jobs.items():
+        rows = ModelRows(
+            material.subject, material.windows, [job.site], budget_mb=options.memory_mb / 4
+        )
+        passes = -(-material.n_windows // rows.windows_per_pass)
+        courses[label] = train_end_to_end(
+            Seat(subject=material.subject, site=job.site, objective=OBJECTIVES[options.loss],
+                 without=special),
+            rows.passes, job.options, passes * options.epochs,
+            torch.Generator().manual_seed(job.seed), progress=progress, label=label, watch=watch,
+            checkpoint=FolderCheckpoint(
+                store.workplace("checkpoint") / label, seconds=CHECKPOINT_SECONDS
+            ),
+        )  # fmt: skip
+    return courses
+
+
+def _surprisal(changed: Tensor, clean: Tensor, batch: Batch) -> Tensor:
+    return next_token_surprisal(changed, batch)
+
+
+OBJECTIVES: Mapping[str, Objective] = {"kl": divergence, "ce": _surprisal}
 
 
 def _source(
