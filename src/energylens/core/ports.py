@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -10,15 +10,39 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
+T = TypeVar("T")
+
 
 @runtime_checkable
 class Collective(Protocol):
-    """Sums and gathers over the processes that share one computation."""
+    """Sums and gathers over the processes that share one computation.
+
+    Every process makes the same calls in the same order, and each call waits for all. What is given
+    stays as it is, and has one shape and type on all processes.
+    """
 
     rank: int
     world: int
 
-    def all_reduce(self, value: "Tensor") -> "Tensor": ...
+    def all_reduce(self, value: "Tensor") -> "Tensor":
+        """The sum over processes, to the bit the same on each."""
+        ...
+
+    def all_gather(self, value: "Tensor") -> "Tensor":
+        """The values of all processes in order of rank: [process, *shape]."""
+        ...
+
+    def broadcast(self, value: "Tensor") -> "Tensor":
+        """The value of the first process."""
+        ...
+
+    def once(self, make: Callable[[], T]) -> T:
+        """What the first process alone makes, a JSON value; where it fails, all fail with it."""
+        ...
+
+    def split(self, colour: int) -> "Collective":
+        """The processes that give this colour, among themselves and in the same order."""
+        ...
 
 
 class Solo:
@@ -29,6 +53,18 @@ class Solo:
 
     def all_reduce(self, value: "Tensor") -> "Tensor":
         return value
+
+    def all_gather(self, value: "Tensor") -> "Tensor":
+        return value.unsqueeze(0)
+
+    def broadcast(self, value: "Tensor") -> "Tensor":
+        return value
+
+    def once(self, make: Callable[[], T]) -> T:
+        return make()
+
+    def split(self, colour: int) -> "Collective":
+        return self
 
 
 solo = Solo()

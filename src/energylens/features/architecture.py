@@ -13,7 +13,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.registry import Registry
-from energylens.features.entries import Chosen, Entries, squared_error
+from energylens.features.entries import Chosen, Entries, squared_error, summed
+from energylens.features.mesh import Mesh
 
 if TYPE_CHECKING:
     from energylens.features.dictionary import Dictionary
@@ -28,10 +29,13 @@ class Kept(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What stays of the candidates of a batch, unless `rows` have too few candidates to tell."""
+    """What stays of the candidates of a batch, unless `rows` have too few candidates to tell.
+
+    None where the architecture always can tell: then no process asks the others.
+    """
 
     chosen: Chosen
-    rows: Int64[Tensor, " row"]
+    rows: Int64[Tensor, " row"] | None = None
 
 
 class Terms(NamedTuple):
@@ -63,14 +67,20 @@ class Architecture:
         unit_decoder: Whether decoder rows are kept at norm 1.
         each_alone: Whether every entry is kept or not whatever the others are. Then a full code can
             be trained by dense products, and k is the mean that the penalty is steered to.
+        common: Those of its own parameters that have one value for all features.
     """
 
     unit_decoder: bool = True
     each_alone: bool = True
+    common: frozenset[str] = frozenset()
 
     def own(self, width: int, like: Float[Tensor, "..."]) -> dict[str, Tensor]:
         """Trained parameters, one value a feature, besides encoder and decoder."""
         return {}
+
+    def k_of_part(self, k: int, parts: int) -> int:
+        """The k of one of so many equal parts of a dictionary, each held by another process."""
+        return k
 
     def keep(self, pre: Float[Tensor, "sample feature"], dictionary: "Dictionary") -> Kept:
         """Entries of a block of rows that may be active."""
@@ -86,9 +96,9 @@ class Architecture:
         """
         return self.keep(pre, dictionary)
 
-    def settle(self, chosen: Chosen, dictionary: "Dictionary") -> Settled:
-        """Of the candidates of a whole batch, those that stay."""
-        return Settled(chosen, chosen.start[:0])
+    def settle(self, chosen: Chosen, dictionary: "Dictionary", mesh: Mesh) -> Settled:
+        """Of this process's candidates of a whole batch, those that stay."""
+        return Settled(chosen)
 
     def activate(self, entries: Entries, weights: Mapping[str, Tensor]) -> Tensor:
         """Activations, in the shape of `entries.z`."""
@@ -112,10 +122,11 @@ class Architecture:
         made = entries.write(values, weights["W_dec"])
         loss, residual = squared_error(target, made, weights["b_dec"])
         if self.each_alone:
-            loss = loss + demand.sparsity * self.penalty(entries, values, weights, demand)
+            penalty = self.penalty(entries, values, weights, demand)
+            loss = loss + demand.sparsity * summed(penalty, entries.across)
         return Terms(loss, residual)
 
-    def watch(self, dictionary: "Dictionary", values: Tensor | None) -> None:
+    def watch(self, dictionary: "Dictionary", values: Tensor | None, mesh: Mesh) -> None:
         """Look at a step that was made; may write to the dictionary's own tensors.
 
         `values` are the activations of what was chosen; None after a step by whole products.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from energylens.core.errors import ArtifactRefused
 from energylens.core.files import write_bytes
+from energylens.features.mesh import Mesh
 
 Saved: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
 TENSORS, RECORD = "training.safetensors", "training.json"
@@ -91,3 +92,48 @@ class FolderCheckpoint:
 
     def _file(self, digest: str) -> Path:
         return self._folder / f"{digest[:16]}.{TENSORS}"
+
+
+class SharedCheckpoint:
+    """A checkpoint of several processes: the first writes and reads it, and the others wait.
+
+    So it may lie on a disk that only the first can see.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, mesh: Mesh) -> None:
+        self._checkpoint, self._mesh = checkpoint, mesh
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint | None, mesh: Mesh) -> "SharedCheckpoint | None":
+        """The checkpoint as all processes have it, if there is one."""
+        return None if checkpoint is None else cls(checkpoint, mesh)
+
+    def due(self, done: int) -> bool:
+        return self._mesh.once(lambda: self._checkpoint.due(done))
+
+    def save(self, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+        self._mesh.once(lambda: self._checkpoint.save(tensors, record))
+
+    def load(self) -> Saved | None:
+        read: dict[str, Tensor] = {}
+
+        def described() -> tuple[dict[str, tuple[str, list[int]]], dict[str, Any]] | None:
+            saved = self._checkpoint.load()
+            if saved is None:
+                return None
+            read.update(saved[0])
+            kinds = {
+                n: (str(t.dtype).removeprefix("torch."), list(t.shape)) for n, t in read.items()
+            }
+            return kinds, saved[1]
+
+        said = self._mesh.once(described)
+        if said is None:
+            return None
+        kinds, record = said
+        return {
+            name: self._mesh.broadcast(
+                read[name] if name in read else torch.empty(shape, dtype=getattr(torch, kind))
+            )
+            for name, (kind, shape) in kinds.items()
+        }, record

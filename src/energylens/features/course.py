@@ -15,6 +15,7 @@ from energylens.features.architecture import ARCHITECTURES
 from energylens.features.chance import fit_encoder
 from energylens.features.dictionary import WEIGHTS, Dictionary
 from energylens.features.frame import Frame, unfold, with_number
+from energylens.features.mesh import ALONE, Mesh
 from energylens.features.order import Order
 from energylens.features.ordinary import Ordinary
 from energylens.features.training import Trace, Training, TrainOptions
@@ -140,16 +141,19 @@ class Course:
         options: TrainOptions,
         steps: int,
         generator: torch.Generator,
+        mesh: Mesh = ALONE,
     ) -> "Course":
         """A dictionary whose features begin halfway between single rows and chance.
 
         Args:
             seen: The first rows of a stream, or all there are.
             steps: How many there will be; the learning rate depends on it.
+            mesh: The processes that train it together.
         """
         return cls(
             training=Training(
-                dictionary=initial(seen, options, generator), options=options, steps=steps
+                dictionary=initial(seen, options, generator), options=options, steps=steps,
+                mesh=mesh,
             ),
             reads=seen.reads, writes=seen.writes,
         )  # fmt: skip
@@ -164,6 +168,7 @@ class Course:
         """Make a step on the ordinary ones of these rows.
 
         Args:
+            rows: The batch; all processes that train together are given all of it.
             place: Where they are from, for messages.
 
         Raises:
@@ -182,9 +187,10 @@ class Course:
                 f"all {len(rows)} rows of batch {number}{where} lie outside what the first rows"
                 " called ordinary: the text or the model changes on the way"
             )
+        deal = self.training.mesh.deal
         if self.writes is not None and goal is not None:
-            goal = self.writes.frame.enter(goal)
-        trace = self.training.advance(self.reads.frame.enter(kept), goal)
+            goal = self.writes.frame.enter(deal(goal))
+        trace = self.training.advance(self.reads.frame.enter(deal(kept)), goal)
         self.traces.append(trace)
         self.tokens += len(kept)
         self.massive_rows += len(rows) - len(kept)
@@ -198,7 +204,7 @@ class Course:
     def finish(self) -> Dictionary:
         """The dictionary for rows as they come."""
         kind = ARCHITECTURES[self.training.options.architecture]
-        trained = kind.finish(self.training.dictionary)
+        trained = kind.finish(self.training.whole())
         return unfold(trained, self.reads.frame, self.writes.frame if self.writes else None)
 
     def record(self, *, rows: int | None = None, massive_rows: int | None = None) -> TrainRecord:
@@ -246,6 +252,7 @@ class Course:
         options: TrainOptions,
         steps: int,
         like: Tensor,
+        mesh: Mesh = ALONE,
     ) -> "Course":
         """The course that `state` was taken of, without looking at rows again.
 
@@ -270,7 +277,7 @@ class Course:
             subtracts_b_dec="writes" not in sights, **common,  # type: ignore[arg-type]
         )  # fmt: skip
         course = cls(
-            training=Training(dictionary=dictionary, options=options, steps=steps),
+            training=Training(dictionary=dictionary, options=options, steps=steps, mesh=mesh),
             reads=sights["reads"], writes=sights.get("writes"),
         )  # fmt: skip
         course.training.restore(tensors, record)

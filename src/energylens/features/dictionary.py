@@ -14,6 +14,8 @@ from energylens.features.code import SparseCode
 from energylens.features.encode import encode_rows
 
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
+COMMON = frozenset({"b_dec", "W_skip"})
+"""Those of the weights that are not of single features."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,9 +115,14 @@ class Dictionary:
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Dictionary":
         """The same dictionary on another device or in another floating type."""
-        moved = {name: w.to(device=device, dtype=dtype) for name, w in self.weights.items()}
-        own = {name: moved.pop(name) for name in self.own}
-        return replace(self, own=own, **moved)  # type: ignore[arg-type]
+        return self.with_weights({
+            name: w.to(device=device, dtype=dtype) for name, w in self.weights.items()
+        })  # fmt: skip
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "Dictionary":
+        """The same kind of dictionary with other tensors, all those of `weights`."""
+        own = {name: weights[name] for name in self.own}
+        return replace(self, own=own, **{n: w for n, w in weights.items() if n not in own})  # type: ignore[arg-type]
 
     def _centered(self, rows: Tensor) -> Tensor:
         return rows - self.b_dec if self.subtracts_b_dec else rows

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from energylens.core.ports import Collective, solo
 from energylens.core.sparse import (
     ByFeature,
     by_feature,
@@ -43,6 +44,11 @@ class Entries(Protocol):
         """Pre-activations W_enc (x − b_pre) + b_enc, of the entries or of all features."""
         ...
 
+    @property
+    def across(self) -> Collective:
+        """The processes that hold the other features of the same rows."""
+        ...
+
     def of(self, parameter: Float[Tensor, " feature"]) -> Tensor:
         """A parameter of each feature, in the shape of `z` or one that broadcasts to it."""
         ...
@@ -50,7 +56,10 @@ class Entries(Protocol):
     def write(
         self, values: Tensor, W_dec: Float[Tensor, "feature d_out"], features: slice = slice(None)
     ) -> Float[Tensor, "sample d_out"]:
-        """Σ_f a_f · W_dec[f] on every row; with `features`, over some that lie together."""
+        """Σ_f a_f · W_dec[f] on every row, over the features of all processes.
+
+        `W_dec` are the process's own rows; `features`, some that lie together, numbered over all.
+        """
         ...
 
 
@@ -59,6 +68,7 @@ class DenseEntries:
     """All pre-activations of a few rows: [sample feature]."""
 
     z: Tensor
+    across: Collective = solo
 
     def of(self, parameter: Float[Tensor, " feature"]) -> Tensor:
         return parameter
@@ -69,7 +79,8 @@ class DenseEntries:
         W_dec: Float[Tensor, "feature d_out"],
         features: slice = slice(None),
     ) -> Float[Tensor, "sample d_out"]:
-        return values[:, features] @ W_dec[features]
+        own = _own(features, len(W_dec), self.across)
+        return summed(values[:, own] @ W_dec[own], self.across)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +92,7 @@ class SparseEntries:
     start: Int64[Tensor, " sample"]
     sorted: ByFeature | None
     """Needed for gradients alone."""
+    across: Collective = solo
 
     def of(self, parameter: Float[Tensor, " feature"]) -> Tensor:
         return parameter.index_select(0, self.feature)
@@ -92,9 +104,21 @@ class SparseEntries:
         features: slice = slice(None),
     ) -> Float[Tensor, "sample d_out"]:
         if features != slice(None):
-            low, high, _ = features.indices(len(W_dec))
-            values = values * ((self.feature >= low) & (self.feature < high))
-        return _Write.apply(values, W_dec, self)  # type: ignore[no-any-return, no-untyped-call]
+            own = _own(features, len(W_dec), self.across)
+            values = values * ((self.feature >= own.start) & (self.feature < own.stop))
+        return summed(_Write.apply(values, W_dec, self), self.across)  # type: ignore[no-untyped-call]
+
+
+def summed(own: Float[Tensor, "*shape"], across: Collective) -> Float[Tensor, "*shape"]:
+    """The sum over processes, each of which differentiates what is made of it by its own part."""
+    return _Summed.apply(own, across)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _own(features: slice, width: int, across: Collective) -> slice:
+    """Where some of all features lie among a process's own."""
+    low, high, _ = features.indices(width * across.world)
+    first = width * across.rank
+    return slice(*(min(max(end - first, 0), width) for end in (low, high)))
 
 
 def squared_error(
@@ -110,7 +134,10 @@ def squared_error(
 
 
 def read_entries(
-    chosen: Chosen, centered: Float[Tensor, "sample d_in"], weights: Mapping[str, Tensor]
+    chosen: Chosen,
+    centered: Float[Tensor, "sample d_in"],
+    weights: Mapping[str, Tensor],
+    across: Collective = solo,
 ) -> SparseEntries:
     """The chosen pre-activations as functions of the encoder's weights and of the offset.
 
@@ -118,13 +145,14 @@ def read_entries(
         chosen: What was selected without gradients; the selection is piecewise constant.
         centered: Rows x − b_pre.
         weights: `W_enc`, `b_enc`, and `b_pre` where an offset is learned.
+        across: The processes that hold the other features of the same rows.
     """
     W_enc = weights["W_enc"]
     ordered = by_feature(chosen.feature, len(W_enc), chosen.start)
     z = _Read.apply(  # type: ignore[no-untyped-call]
         W_enc, weights["b_enc"], weights.get("b_pre"), centered, chosen, ordered
     )
-    return SparseEntries(z, chosen.feature, chosen.start, ordered)
+    return SparseEntries(z, chosen.feature, chosen.start, ordered, across)
 
 
 class _Read(torch.autograd.Function):
@@ -170,6 +198,16 @@ class _Write(torch.autograd.Function):
         by_values = sampled_products(g, entries.feature, W_dec, entries.start)
         by_W = transposed_product(entries.sorted, values, g) if needs_W else None
         return by_values if needs_values else None, by_W, None
+
+
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, across: Collective) -> Tensor:  # type: ignore[override]
+        return across.all_reduce(own)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
+        return g, None
 
 
 class _SquaredError(torch.autograd.Function):

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from energylens.features.dictionary import Dictionary
+from energylens.features.mesh import ALONE, Mesh
+from energylens.features.selection import least_of_best
 from energylens.features.step import Step
 
 SHARE_OF_ROWS = 4
@@ -24,6 +26,7 @@ def revive(
     *,
     aux_k: int,
     weight: float,
+    mesh: Mesh = ALONE,
 ) -> Float[Tensor, ""]:
     """Add the auxiliary loss' gradients to the dead latents' rows of a step, in place.
 
@@ -32,30 +35,30 @@ def revive(
     gradient, of the encoder as of the decoder; b_dec gets none.
 
     Args:
-        dictionary: The dictionary in training.
-        centered: Rows x − b_dec.
+        dictionary: The dictionary in training, or this process's part of it.
+        centered: Rows x − b_dec that this process sees.
         step: Of the same rows; its gradients are added to.
         dead: Latents to revive.
         aux_k: How many of the dead may fire on a row.
         weight: Weight of the loss (1/32 in the paper).
+        mesh: The processes that share the step.
 
     Returns:
         The auxiliary loss, weighted; 0 where nothing is dead or nothing was left over.
     """
     which = dead.nonzero().flatten()
-    rows = max(1, len(centered) // SHARE_OF_ROWS)
+    rows = mesh.dealt(max(1, step.rows // SHARE_OF_ROWS))
     centered, left_over = centered[:rows], step.residual[:rows]
-    total = left_over.square().sum()
-    if not len(which) or not total > 0:
+    total = mesh.rows.all_reduce(left_over.square().sum())
+    if not int(mesh.features.all_reduce(dead.sum())) or not total > 0:
         return torch.zeros_like(total)
     W_enc, W_dec = dictionary.W_enc[which], dictionary.W_dec[which]
     pre = torch.addmm(dictionary.b_enc[which], centered, W_enc.T)
-    lowest = pre.topk(min(aux_k, len(which)), dim=1, sorted=False).values.amin(1, keepdim=True)
-    activation = pre.relu() * (pre >= lowest)
-    error = activation @ W_dec - left_over
+    activation = pre.relu() * (pre >= least_of_best(pre, aux_k, mesh.features))
+    error = mesh.features.all_reduce(activation @ W_dec) - left_over
     g = error * (2 * weight / total)
     by_activation = (g @ W_dec.T) * (activation > 0)
     step.gradients["W_dec"].index_add_(0, which, activation.T @ g)
     step.gradients["W_enc"].index_add_(0, which, by_activation.T @ centered)
     step.gradients["b_enc"].index_add_(0, which, by_activation.sum(0))
-    return weight * error.square().sum() / total
+    return weight * mesh.rows.all_reduce(error.square().sum()) / total

@@ -8,10 +8,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.sparse import row_of
-from energylens.features.architecture import ARCHITECTURES, Architecture, Demand, Kept
-from energylens.features.dictionary import Dictionary
+from energylens.features.architecture import ARCHITECTURES, Architecture, Demand, Kept, Terms
+from energylens.features.dictionary import COMMON, Dictionary
 from energylens.features.entries import Chosen, DenseEntries, SparseEntries, read_entries
 from energylens.features.kernels import BLOCK
+from energylens.features.mesh import ALONE, Mesh
 
 PLAIN = Demand(sparsity=0.0, share=1.0, unit=1.0)
 FULL = 1 / 24
@@ -22,7 +23,9 @@ class Step(NamedTuple):
     """Loss of one batch, its gradients by weight, and what the caller may need besides.
 
     `loss` is what was differentiated and `error` its share of squared errors, both over
-    rows · variance; `fired` counts the rows on which each feature was active.
+    rows · variance; `fired` counts the rows on which each feature was active. These and `l0` are of
+    the whole batch of `rows` rows. What this process's own rows say stands in `residual`, `chosen`,
+    `values` and in `gradients`, which are to be summed over the processes that see other rows.
     """
 
     loss: float
@@ -33,6 +36,7 @@ class Step(NamedTuple):
     residual: Float[Tensor, "sample d_out"]
     chosen: Chosen | None
     values: Tensor | None
+    rows: int
 
 
 def step(
@@ -43,6 +47,7 @@ def step(
     target: Float[Tensor, "sample d_out"] | None = None,
     demand: Demand = PLAIN,
     dense: bool | None = None,
+    mesh: Mesh = ALONE,
 ) -> Step:
     """Mean over rows of the architecture's loss / `variance`, and its gradient by every weight.
 
@@ -50,30 +55,37 @@ def step(
     itself and a first block of rows has more than `FULL` of them, whole products are taken.
 
     Args:
+        dictionary: The dictionary, or this process's part of it.
+        rows: The batch, or what this process sees of it.
         target: What is to be reconstructed; the rows themselves unless given.
         dense: Take this route, rather than the one that is cheaper.
+        mesh: The processes that share the step.
     """
     kind = ARCHITECTURES[dictionary.architecture]
     centered = rows - dictionary.b_dec if dictionary.subtracts_b_dec else rows
     target = rows if target is None else target
     if dense is None:
-        dense = kind.each_alone and _density(kind, dictionary, centered[:BLOCK]) > FULL
+        beginning = centered[: mesh.dealt(BLOCK)]
+        dense = kind.each_alone and _density(kind, dictionary, beginning, mesh) > FULL
+    batch = int(mesh.rows.all_reduce(torch.tensor(len(rows))))
+    weights, scale = _leaves(dictionary), batch * variance
     if dense:
-        return _by_whole_products(kind, dictionary, rows, target, variance, demand)
-    chosen = choose(kind, dictionary, centered)
-    weights = _leaves(dictionary)
-    entries = read_entries(chosen, centered, weights)
-    values = kind.activate(entries, weights)
-    terms = kind.terms(entries, values, weights, _goal(rows, target, weights), demand)
-    loss = terms.loss / (len(rows) * variance)
-    loss.backward()  # type: ignore[no-untyped-call]
-    active = values.detach() != 0
+        found = _by_whole_products(kind, weights, rows, target, scale, demand, mesh)
+        own_loss, residual, fired, chosen, values = *found, None, None
+    else:
+        chosen = choose(kind, dictionary, centered, mesh)
+        entries = read_entries(chosen, centered, weights, mesh.features)
+        values = kind.activate(entries, weights)
+        terms = kind.terms(entries, values, weights, _goal(rows, target, weights), demand)
+        own_loss, residual, values = _differentiated(terms, scale), terms.residual, values.detach()
+        fired = torch.bincount(chosen.feature[values != 0], minlength=dictionary.width)
+    squares = residual.flatten().dot(residual.flatten()).double()
+    loss, error = mesh.rows.all_reduce(torch.stack([own_loss, squares])).tolist()
+    fired = mesh.rows.all_reduce(fired)
     return Step(
-        loss=float(loss.detach()), error=_error(terms.residual, variance),
-        gradients=_gradients(weights),
-        fired=torch.bincount(chosen.feature[active], minlength=dictionary.width),
-        l0=float(active.sum()) / max(1, len(rows)), residual=terms.residual,
-        chosen=chosen, values=values.detach(),
+        loss=loss, error=error / scale, gradients=_gradients(weights, mesh), fired=fired,
+        l0=float(mesh.features.all_reduce(fired.sum())) / max(1, batch),
+        residual=residual, chosen=chosen, values=values, rows=batch,
     )  # fmt: skip
 
 
@@ -92,16 +104,19 @@ def reconstruct_batch(
 
 @torch.no_grad()
 def choose(
-    kind: Architecture, dictionary: Dictionary, centered: Float[Tensor, "sample d_in"]
+    kind: Architecture,
+    dictionary: Dictionary,
+    centered: Float[Tensor, "sample d_in"],
+    mesh: Mesh = ALONE,
 ) -> Chosen:
     """What a batch keeps; its pre-activations exist a block of rows at a time."""
     found, wide = _candidates(kind, dictionary, centered, 1), 1
-    settled = kind.settle(found, dictionary)
-    while len(settled.rows):
+    settled = kind.settle(found, dictionary, mesh)
+    while settled.rows is not None and mesh.total(len(settled.rows)):
         wide *= 4
         more = _candidates(kind, dictionary, centered[settled.rows], wide)
         found = _with_rows(found, settled.rows, more)
-        settled = kind.settle(found, dictionary)
+        settled = kind.settle(found, dictionary, mesh)
     return settled.chosen
 
 
@@ -128,38 +143,41 @@ def _with_rows(old: Chosen, rows: Tensor, new: Chosen) -> Chosen:
     return Chosen(feature, count.cumsum(0) - count, z)
 
 
-def _density(kind: Architecture, dictionary: Dictionary, centered: Tensor) -> float:
+def _density(kind: Architecture, dictionary: Dictionary, centered: Tensor, mesh: Mesh) -> float:
     with torch.no_grad():
         pre = torch.addmm(dictionary.b_enc, centered, dictionary.W_enc.T)
         kept: Kept = kind.candidates(pre, dictionary, 1)
-    return len(kept.feature) / max(1, pre.numel())
+    return mesh.total(len(kept.feature)) / max(1, mesh.total(pre.numel()))
 
 
 def _by_whole_products(
     kind: Architecture,
-    dictionary: Dictionary,
+    weights: Mapping[str, Tensor],
     rows: Tensor,
     target: Tensor,
-    variance: float,
+    scale: float,
     demand: Demand,
-) -> Step:
-    weights, total, residuals = _leaves(dictionary), 0.0, []
-    fired = torch.zeros(dictionary.width, dtype=torch.int64, device=rows.device)
+    mesh: Mesh,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, residual and how often each feature fired, of this process's rows."""
+    total, residuals = rows.new_zeros((), dtype=torch.float64), []
+    fired = torch.zeros(len(weights["W_enc"]), dtype=torch.int64, device=rows.device)
     for some, goal in zip(rows.split(BLOCK), target.split(BLOCK), strict=True):
         read = some - weights["b_pre"] if "b_pre" in weights else some
-        entries = DenseEntries(torch.addmm(weights["b_enc"], read, weights["W_enc"].T))
+        pre = torch.addmm(weights["b_enc"], read, weights["W_enc"].T)
+        entries = DenseEntries(pre, mesh.features)
         values = kind.activate(entries, weights)
         terms = kind.terms(entries, values, weights, _goal(some, goal, weights), demand)
-        loss = terms.loss / (len(rows) * variance)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
+        total += _differentiated(terms, scale)
         residuals.append(terms.residual)
         fired += (values.detach() != 0).sum(0)
-    residual = torch.cat(residuals)
-    return Step(
-        loss=total, error=_error(residual, variance), gradients=_gradients(weights), fired=fired,
-        l0=float(fired.sum()) / max(1, len(rows)), residual=residual, chosen=None, values=None,
-    )  # fmt: skip
+    return total, torch.cat(residuals), fired
+
+
+def _differentiated(terms: Terms, scale: float) -> Tensor:
+    loss = terms.loss / scale
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach().double()
 
 
 def _leaves(dictionary: Dictionary) -> dict[str, Tensor]:
@@ -178,14 +196,12 @@ def _goal(rows: Tensor, target: Tensor, weights: Mapping[str, Tensor]) -> Tensor
     return target - rows @ weights["W_skip"].T if "W_skip" in weights else target
 
 
-def _gradients(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _gradients(weights: Mapping[str, Tensor], mesh: Mesh) -> dict[str, Tensor]:
+    """Of this process's rows. What all shards hold moves as the first of them says: the same sums
+    may end in other digits on other machines."""
     found = {name: w.grad if w.grad is not None else torch.zeros_like(w)
              for name, w in weights.items()}  # fmt: skip
+    found |= {name: mesh.features.broadcast(g) for name, g in found.items() if name in COMMON}
     if "b_pre" in found:
-        found["b_dec"] = found["b_dec"] + found.pop("b_pre")
+        found["b_dec"] = found["b_dec"] + mesh.features.all_reduce(found.pop("b_pre"))
     return found
-
-
-def _error(residual: Tensor, variance: float) -> float:
-    flat = residual.flatten()
-    return float(flat.dot(flat)) / (len(residual) * variance)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
-from energylens.features.checkpoint import Checkpoint
+from energylens.features.checkpoint import Checkpoint, SharedCheckpoint
 from energylens.features.course import Course, look_at, refuse_non_finite
+from energylens.features.mesh import ALONE, Mesh
 from energylens.features.training import Trace, TrainOptions
 
 
@@ -60,6 +61,7 @@ def train_stream(
     label: str = "dictionaries",
     checkpoint: Checkpoint | None = None,
     watch: Watch = lambda label, step, trace: None,
+    mesh: Mesh = ALONE,
 ) -> dict[str, Course]:
     """Train dictionaries side by side, all on the same batches: the model runs once for all.
 
@@ -73,6 +75,8 @@ def train_stream(
         checkpoint: Where all of it is saved together as it goes on, and from where it goes on if
             it was stopped: to the bit as if it had not been.
         watch: Told of every step.
+        mesh: The processes that train them together. Each is given the same arguments, and batches
+            that serve all rows; each gets the whole dictionaries.
 
     Returns:
         By label, the course of each: `finish()` is its dictionary, `record()` what happened.
@@ -83,10 +87,12 @@ def train_stream(
         InsufficientData: If the rows of a site are all equal, or none of a batch is ordinary.
         EnergylensError: If a loss stops being finite; names the step.
     """
+    checkpoint = SharedCheckpoint.of(checkpoint, mesh)
     saved = checkpoint.load() if checkpoint is not None else None
     courses = (
-        _begun(batches, jobs, steps) if saved is None else _resumed(batches, jobs, steps, saved)
-    )
+        _begun(batches, jobs, steps, mesh) if saved is None
+        else _resumed(batches, jobs, steps, saved, mesh)
+    )  # fmt: skip
     done = next(iter(courses.values())).training.done
     with progress.task(label, steps * batches.batch, "rows") as advance:
         advance(done * batches.batch)
@@ -111,7 +117,7 @@ def note_of(traces: Sequence[Trace]) -> str:
     return f"loss {loss:.3f}, FVU {fvu:.3f}, L0 {l0:.1f}, dead {dead:.1%}"
 
 
-def _begun(batches: Batches, jobs: Mapping[str, Job], steps: int) -> dict[str, Course]:
+def _begun(batches: Batches, jobs: Mapping[str, Job], steps: int, mesh: Mesh) -> dict[str, Course]:
     ahead = batches.ahead()
     _check(jobs, ahead)
     for site, rows in ahead.items():
@@ -121,7 +127,7 @@ def _begun(batches: Batches, jobs: Mapping[str, Job], steps: int) -> dict[str, C
         target = None if job.target is None else ahead[job.target]
         seen = look_at(ahead[job.site], target, massive=job.options.massive)
         generator = torch.Generator().manual_seed(job.seed)
-        courses[name] = Course.begin(seen, job.options, steps, generator)
+        courses[name] = Course.begin(seen, job.options, steps, generator, mesh)
     return courses
 
 
@@ -157,6 +163,7 @@ def _resumed(
     jobs: Mapping[str, Job],
     steps: int,
     saved: tuple[Mapping[str, Tensor], Mapping[str, Any]],
+    mesh: Mesh,
 ) -> dict[str, Course]:
     tensors, record = saved
     if set(record) != set(jobs):
@@ -171,6 +178,6 @@ def _resumed(
     batches.restore(split["batches"])
     like = batches.ahead()
     return {
-        name: Course.resumed(split[name], record[name], job.options, steps, like[job.site])
+        name: Course.resumed(split[name], record[name], job.options, steps, like[job.site], mesh)
         for name, job in jobs.items()
     }

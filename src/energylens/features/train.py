@@ -8,9 +8,10 @@ from torch import Tensor
 
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.core.ports import Progress, silence
-from energylens.features.checkpoint import Checkpoint
+from energylens.features.checkpoint import Checkpoint, SharedCheckpoint
 from energylens.features.course import Course, TrainRecord, look_at, refuse_non_finite
 from energylens.features.dictionary import Dictionary
+from energylens.features.mesh import ALONE, Mesh
 from energylens.features.order import Order
 from energylens.features.training import TrainOptions
 
@@ -24,6 +25,7 @@ def train(
     progress: Progress = silence,
     label: str = "dictionary",
     checkpoint: Checkpoint | None = None,
+    mesh: Mesh = ALONE,
 ) -> tuple[Dictionary, TrainRecord]:
     """Train a dictionary that makes rows, or their targets, of about k features each.
 
@@ -41,7 +43,10 @@ def train(
         progress: Told the rows done.
         label: What the progress calls this dictionary.
         checkpoint: Where training is saved as it goes on, and from where it goes on if it was
-            stopped: to the bit as if it had not been.
+            stopped: to the bit as if it had not been. What was begun by some processes may go on
+            with more or fewer.
+        mesh: The processes that train the dictionary together. Each gives the same arguments and
+            gets the whole dictionary.
 
     Returns:
         The dictionary, and what happened at each step.
@@ -57,8 +62,9 @@ def train(
     kept, goal = seen.rows, seen.target
     size = min(options.batch, len(kept))
     steps = max(1, round(options.epochs * len(kept) / size))
-    course = Course.begin(seen, options, steps, generator)
+    course = Course.begin(seen, options, steps, generator, mesh)
     order = Order(len(kept), size, generator)
+    checkpoint = SharedCheckpoint.of(checkpoint, mesh)
     _resume(course, order, checkpoint)
     done = course.training.done
     with progress.task(label, steps * size, "rows") as advance:

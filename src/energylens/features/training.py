@@ -13,8 +13,10 @@ from energylens.core.errors import BadInput, EnergylensError
 from energylens.features.architecture import ARCHITECTURES, Demand
 from energylens.features.dictionary import Dictionary
 from energylens.features.kernels import BLOCK
+from energylens.features.mesh import ALONE, Mesh
 from energylens.features.ordinary import TIMES
 from energylens.features.revival import revive
+from energylens.features.shards import is_dealt, joined, part_of, share, whole_of
 from energylens.features.steering import Steering
 from energylens.features.step import Step, step
 
@@ -92,19 +94,26 @@ class Training:
     """A dictionary in training, changed in place by every step.
 
     Attributes:
+        dictionary: Given whole; what is trained is a copy of the part that this process holds.
         steps: How many there will be; the learning rate depends on it.
+        mesh: The processes that train it together, all given the same.
         done: How many have been made.
     """
 
     dictionary: Dictionary
     options: TrainOptions
     steps: int
+    mesh: Mesh = ALONE
     done: int = 0
+    shapes: dict[str, tuple[int, ...]] = field(init=False)
     since_fired: Int64[Tensor, " feature"] = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     steering: Steering = field(init=False)
 
     def __post_init__(self) -> None:
+        whole = self.dictionary
+        self.shapes = {f"weight.{name}": tuple(w.shape) for name, w in whole.weights.items()}
+        self.dictionary = part_of(whole, self.mesh)
         weights = self.dictionary.weights
         self.since_fired = torch.zeros(
             self.dictionary.width, dtype=torch.int64, device=self.dictionary.W_enc.device
@@ -122,6 +131,8 @@ class Training:
         """Learn from a batch, scaled to E‖x‖² = d; from its target, where that is another.
 
         Args:
+            rows: The batch, or those of its rows that `mesh.deal` gives to this process.
+            target: Of the same rows.
             left_over: What the dead are to make of each row; unless given, what the target has and
                 the reconstruction has not.
 
@@ -134,7 +145,7 @@ class Training:
             unit=float(self.dictionary.d_in) ** 0.5,
         )  # fmt: skip
         variance = float(self.dictionary.d_out)
-        made = step(self.dictionary, rows, variance, target=target, demand=demand)
+        made = step(self.dictionary, rows, variance, target=target, demand=demand, mesh=self.mesh)
         dead = self.since_fired >= self.options.dead_after_tokens
         if left_over is not None:
             made = made._replace(residual=left_over)
@@ -144,17 +155,21 @@ class Training:
                 f"training stopped at step {self.done + 1} of {self.steps} because the loss was"
                 f" {loss}: use a learning rate below {self.options.learning_rate():.2g}"
             )
-        self.since_fired += len(rows)
+        self.since_fired += made.rows
         self.since_fired[made.fired > 0] = 0
         ramp = ramp_of((self.done + 0.5) / self.steps, self.options)
         self.optimizer.param_groups[0]["lr"] = self.options.learning_rate() * ramp
-        move(
-            self.dictionary.weights, made.gradients, self.optimizer, unit_decoder=kind.unit_decoder
-        )
-        kind.watch(self.dictionary, made.values)
+        gradients = {name: self.mesh.rows.all_reduce(g) for name, g in made.gradients.items()}
+        move(self.dictionary.weights, gradients, self.optimizer, unit_decoder=kind.unit_decoder)
+        kind.watch(self.dictionary, made.values, self.mesh)
         self.steering.saw(made.l0)
         self.done += 1
-        return Trace(loss, made.error, float(dead.double().mean()), made.l0)
+        asleep = int(self.mesh.features.all_reduce(dead.sum())) / self.options.width
+        return Trace(loss, made.error, asleep, made.l0)
+
+    def whole(self) -> Dictionary:
+        """The dictionary as it is now, with the features of all processes."""
+        return whole_of(self.dictionary, self.mesh.features, k=self.options.k)
 
     def _revive(self, rows: Tensor, made: Step, dead: Tensor) -> float:
         if not self.options.aux_k:
@@ -162,18 +177,24 @@ class Training:
         centered = rows - self.dictionary.b_dec if self.dictionary.subtracts_b_dec else rows
         return float(revive(
             self.dictionary, centered, made, dead, aux_k=self.options.aux_k,
-            weight=self.options.aux_weight,
+            weight=self.options.aux_weight, mesh=self.mesh,
         ))  # fmt: skip
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and numbers from which `restore` goes on as if nothing had happened."""
+        """Tensors and numbers from which `restore` goes on as if nothing had happened.
+
+        The tensors are whole: as many processes as there are may go on from them. All call this.
+        """
         tensors = {f"weight.{name}": w for name, w in self.dictionary.weights.items()}
         for name, weight in self.dictionary.weights.items():
             for moment, value in self.optimizer.state.get(weight, {}).items():
                 tensors[f"adam.{name}.{moment}"] = value
         tensors["since_fired"] = self.since_fired
-        copied = {name: value.detach().clone() for name, value in tensors.items()}
-        return copied, {
+        whole = {
+            name: joined(value, self.mesh.features) if self._is_dealt(name) else value
+            for name, value in tensors.items()
+        }
+        return {name: value.detach().clone() for name, value in whole.items()}, {
             "done": self.done, "steps": self.steps, "steering": self.steering.state(),
             "options": asdict(self.options),
         }  # fmt: skip
@@ -185,11 +206,10 @@ class Training:
             BadInput: If it is of a training of another length, shape or options.
         """
         weights = self.dictionary.weights
-        shapes = {f"weight.{name}": tuple(w.shape) for name, w in weights.items()}
         found = {n: tuple(t.shape) for n, t in tensors.items() if n.startswith("weight.")}
-        if found != shapes or record["steps"] != self.steps:
+        if found != self.shapes or record["steps"] != self.steps:
             raise BadInput(
-                f"this training has {self.steps} steps and weights {shapes}, the checkpoint"
+                f"this training has {self.steps} steps and weights {self.shapes}, the checkpoint"
                 f" {record['steps']} and {found}: resume with the options it was begun with"
             )
         asked = asdict(self.options)
@@ -198,6 +218,10 @@ class Training:
                 f"the checkpoint was made with another {', '.join(other)}: resume with the options"
                 " it was begun with, or remove it"
             )
+        tensors = {
+            name: share(value, self.mesh.features) if self._is_dealt(name) else value
+            for name, value in tensors.items()
+        }
         for name, weight in weights.items():
             weight.copy_(tensors[f"weight.{name}"])
             prefix = f"adam.{name}."
@@ -208,6 +232,14 @@ class Training:
         self.since_fired.copy_(tensors["since_fired"])
         self.steering.restore(record["steering"])
         self.done = record["done"]
+
+    def _is_dealt(self, name: str) -> bool:
+        """Of a tensor of the state: `weight.NAME`, `adam.NAME.MOMENT` or `since_fired`."""
+        of, _, rest = name.partition(".")
+        weight, _, moment = rest.partition(".")
+        if of not in ("weight", "adam"):
+            return of == "since_fired"
+        return moment != "step" and is_dealt(weight, self.options.architecture)
 
 
 def move(

@@ -23,6 +23,8 @@ from energylens.features.architecture import (
 from energylens.features.dictionary import Dictionary
 from energylens.features.entries import Chosen
 from energylens.features.kernels import top_k
+from energylens.features.mesh import Mesh
+from energylens.features.selection import nth_largest
 
 SPREAD = 2
 """Candidates a row, in multiples of k; rows that would keep more are looked at again."""
@@ -35,6 +37,7 @@ class BatchTopK(Architecture):
     """a = BatchTopK_{nk}(W_enc (x − b_dec) + b_enc)₊, over a batch of n rows."""
 
     each_alone = False
+    common = frozenset({"threshold_sum", "threshold_weight"})
 
     def own(self, width: int, like: Float[Tensor, "..."]) -> dict[str, Tensor]:
         # Sum and weight of the average: their ratio is not pulled to 0 by the first steps.
@@ -46,14 +49,16 @@ class BatchTopK(Architecture):
     def candidates(self, pre: Tensor, dictionary: Dictionary, wide: int) -> Kept:
         return of_columns(*top_k(pre, min(wide * SPREAD * dictionary.k, dictionary.width)))
 
-    def settle(self, chosen: Chosen, dictionary: Dictionary) -> Settled:
-        """The n · k largest positive candidates of all rows.
+    def settle(self, chosen: Chosen, dictionary: Dictionary, mesh: Mesh) -> Settled:
+        """The n · k largest positive candidates of all rows, on whichever process they are.
 
         A row that keeps all its candidates might keep more, and is asked for again.
         """
         rows, z = len(chosen.start), chosen.z
-        wanted = min(rows * dictionary.k, int((z > 0).sum()))
-        least = z.kthvalue(len(z) - wanted + 1).values if wanted else z.new_tensor(torch.inf)
+        positive = z[z > 0]
+        batch = int(mesh.rows.all_reduce(torch.tensor(rows)))
+        wanted = min(batch * dictionary.k, mesh.total(len(positive)))
+        least = nth_largest(positive, wanted, mesh) if wanted else z.new_tensor(torch.inf)
         best = ((z >= least) & (z > 0)).nonzero()[:, 0]
         row = row_of(chosen.start, len(z))
         count, before = (torch.bincount(r, minlength=rows) for r in (row[best], row))
@@ -61,9 +66,12 @@ class BatchTopK(Architecture):
         stay = Chosen(chosen.feature[best], count.cumsum(0) - count, z[best])
         return Settled(stay, full.nonzero()[:, 0])
 
-    def watch(self, dictionary: Dictionary, values: Tensor | None) -> None:
-        if values is not None and len(values):
-            dictionary.own["threshold_sum"].mul_(AVERAGE).add_((1 - AVERAGE) * values.min())
+    def watch(self, dictionary: Dictionary, values: Tensor | None, mesh: Mesh) -> None:
+        if values is None:
+            return
+        least = mesh.least(values.amin() if len(values) else values.new_tensor(torch.inf))
+        if bool(least < torch.inf):
+            dictionary.own["threshold_sum"].mul_(AVERAGE).add_((1 - AVERAGE) * least)
             dictionary.own["threshold_weight"].mul_(AVERAGE).add_(1 - AVERAGE)
 
     def finish(self, dictionary: Dictionary) -> Dictionary:

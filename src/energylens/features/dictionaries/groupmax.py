@@ -15,6 +15,14 @@ class GroupMax(Architecture):
 
     each_alone = False
 
+    def k_of_part(self, k: int, parts: int) -> int:
+        if k % parts:
+            raise BadInput(
+                f"groupmax with k = {k} groups was asked of {parts} processes: choose a k that"
+                f" {parts} divides, so that no group is torn"
+            )
+        return k // parts
+
     def keep(self, pre: Tensor, dictionary: Dictionary) -> Kept:
         width, k = dictionary.width, dictionary.k
         if width % k:

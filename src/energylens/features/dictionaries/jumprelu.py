@@ -15,6 +15,7 @@ from torch import Tensor
 from energylens.features.architecture import Architecture, Demand, Kept, architecture, of_mask
 from energylens.features.dictionary import Dictionary
 from energylens.features.entries import Entries
+from energylens.features.mesh import Mesh
 
 FIRST_THRESHOLD = 0.02
 BANDWIDTH = 0.1
@@ -42,7 +43,7 @@ class JumpReLU(Architecture):
         above = _Step.apply(entries.z, entries.of(weights["threshold"]))  # type: ignore[no-untyped-call]
         return demand.unit**2 * above.sum()  # type: ignore[no-any-return]
 
-    def watch(self, dictionary: Dictionary, values: Tensor | None) -> None:
+    def watch(self, dictionary: Dictionary, values: Tensor | None, mesh: Mesh) -> None:
         dictionary.own["threshold"].clamp_(min=0)
 
 

@@ -30,9 +30,10 @@ class Matryoshka(BatchTopK):
         demand: Demand,
     ) -> Terms:
         W_dec = weights["W_dec"]
+        width = len(W_dec) * entries.across.world
         residual, first, loss = target - weights["b_dec"], 0, target.new_zeros(())
         for share in ENDS:
-            last = max(first + 1, round(share * len(W_dec)))
+            last = max(first + 1, round(share * width))
             residual = residual - entries.write(values, W_dec, slice(first, last))
             loss = loss + residual.square().sum() / len(ENDS)
             first = last
