@@ -89,7 +89,9 @@ def _run(arguments: list[str]) -> None:
     if not arguments or arguments[0].startswith("-"):
         known = ", ".join(STUDIES)
         raise BadInput(f"run takes the name of a study first, then its options: there is {known}")
+    from energylens.core.ports import silence
     from energylens.run.arguments import parse
+    from energylens.run.edges.collective.torch_distributed import processes
     from energylens.run.execute import execute
     from energylens.run.progress import progress_on_stderr
 
@@ -102,10 +104,15 @@ def _run(arguments: list[str]) -> None:
         check_options(options)
         study.planner()(options, _say)
         return
-    progress = progress_on_stderr()
-    result = execute(
-        study.name, options, out, progress=progress, say=_say, argv=["run", *arguments]
-    )
+    with processes() as collective:
+        first = collective.rank == 0
+        result = execute(
+            study.name, options, out, progress=progress_on_stderr() if first else silence,
+            say=_say if first else lambda line: None, argv=["run", *arguments],
+            collective=collective,
+        )  # fmt: skip
+    if not first:
+        return
     page = result.path / "report.html"
     if result.fresh or not page.is_file():
         page = _build(result.path)

@@ -2,18 +2,19 @@
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from energylens.core.errors import ArtifactRefused, BadInput, EnergylensError, NoRoom
 from energylens.core.files import sweep
-from energylens.core.ports import Progress, silence
+from energylens.core.ports import Collective, Progress, silence, solo
 from energylens.results.record import Summary
 from energylens.run.edges.store.folder import Folder, verify
 from energylens.run.ledger import Ledger, read_run
 from energylens.run.lock import hold
+from energylens.run.shared import SharedStore
 from energylens.run.stop import stoppable
 from energylens.run.track import check_tracker, tracker_named
 from energylens.studies.study import STUDIES, Study, check_options, flag, options_record, run_key
@@ -43,8 +44,12 @@ def execute(
     say: Callable[[str], None] = lambda line: None,
     argv: Sequence[str] = (),
     track: str = "",
+    collective: Collective = solo,
 ) -> RunResult:
     """Run a study to its end; parts that an earlier sitting finished are kept.
+
+    Where several processes run it together, each calls this with the same arguments: the first
+    alone holds and writes the folder, on a disk that the others can read.
 
     Args:
         study_name: A registered study.
@@ -54,30 +59,36 @@ def execute(
         say: Told single lines that a person may want to read.
         argv: The command line, for the record.
         track: A tracker that is to be told what the study logs, such as `tensorboard`.
+        collective: The processes that run the study together.
 
     Raises:
-        BadInput: If options are out of range, the folder belongs to another run, or the study
-            refuses its input; if it does so before a part is finished, nothing is left behind.
+        BadInput: If options are out of range, the folder belongs to another run, the study is one
+            for a single process, or it refuses its input; if it does so before a part is finished,
+            nothing is left behind.
         Interrupted: On Ctrl-C or SIGTERM; the same call resumes.
     """
     study = STUDIES[study_name]
     check_options(options)
     check_tracker(track)
+    if collective.world > 1 and not study.parallel:
+        raise BadInput(
+            f"{study.name} works in one process, and {collective.world} were started: start it"
+            " without torchrun"
+        )
     path = out if out is not None else default_folder(study, options)
-    refuse_foreign(path, study, options)
-    made = not path.exists()
-    _make(path)
-    with hold(path), stoppable():
-        refuse_foreign(path, study, options)  # another process may have been first
-        summary = finished(path)
-        if summary is not None:
-            return RunResult(path=path, summary=summary, fresh=False)
-        sweep(path)
-        ledger = Ledger(path, study, options, argv)
+    with stoppable(), ExitStack() as held:
+        made = not path.exists()
+        done = collective.once(lambda: _enter(path, study, options, held))
+        if done is not None:
+            return RunResult(path=path, summary=Summary.from_json(done.encode()), fresh=False)
+        if collective.rank:
+            summary = _work(study, options, _seen(path, collective), collective, progress, say)
+            return RunResult(path=path, summary=summary)
+        ledger = Ledger(path, study, options, argv, processes=collective.world)
         tracker = tracker_named(track, path, options_record(options), say) if track else None
         store = Folder(path, on_saved=ledger.note, tracker=tracker)
         try:
-            summary = study.function()(options, store=store, progress=progress, say=say)
+            summary = _work(study, options, store, collective, progress, say)
             if summary.study != study.name:
                 raise ValueError(f"study {study.name!r} signed its summary {summary.study!r}")
             ledger.finish(store, summary.to_json())
@@ -92,6 +103,44 @@ def execute(
             if tracker is not None:
                 tracker.close()
     return RunResult(path=path, summary=summary)
+
+
+def _enter(path: Path, study: Study, options: Any, held: ExitStack) -> str | None:
+    """Hold the run's folder from now on; the summary as JSON if there is nothing left to do."""
+    refuse_foreign(path, study, options)
+    _make(path)
+    held.enter_context(hold(path))
+    refuse_foreign(path, study, options)  # another process may have been first
+    summary = finished(path)
+    if summary is not None:
+        return summary.to_json().decode()
+    sweep(path)
+    return None
+
+
+def _seen(path: Path, collective: Collective) -> Folder:
+    """The folder that the first process writes, for the others."""
+    if not path.is_dir():
+        raise BadInput(
+            f"process {collective.rank + 1} of {collective.world} cannot see {path.absolute()}:"
+            " choose a folder with --out that lies on a disk of all machines"
+        )
+    return Folder(path)
+
+
+def _work(
+    study: Study,
+    options: Any,
+    folder: Folder,
+    collective: Collective,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Summary:
+    work: Callable[..., Summary] = study.function()
+    if not study.parallel:
+        return work(options, store=folder, progress=progress, say=say)
+    store = SharedStore(folder, collective)
+    return work(options, store=store, progress=progress, say=say, collective=collective)
 
 
 def default_folder(study: Study, options: Any) -> Path:

@@ -42,7 +42,15 @@ def read_run(run_dir: Path) -> dict[str, Any] | None:
 class Ledger:
     """Keeps `run.json` true from the start of a run to its end, over all its sittings."""
 
-    def __init__(self, run_dir: Path, study: Study, options: Any, argv: Sequence[str]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        study: Study,
+        options: Any,
+        argv: Sequence[str],
+        *,
+        processes: int = 1,
+    ) -> None:
         asked = options_record(options)
         self._path, self._began = run_dir / "run.json", time.monotonic()
         self._before = read_run(run_dir) or {}
@@ -58,6 +66,7 @@ class Ledger:
             "command": provenance.command(argv),
             "started": self._before.get("started", _now()),
             "finished": None,
+            "processes": processes,
             "sittings": self._before.get("sittings", 0) + 1,
             "seeds": asked.get("seeds", [asked["seed"]] if "seed" in asked else []),
             "versions": provenance.versions(),
@@ -103,6 +112,7 @@ class Ledger:
             return earlier
         sitting = self.record["sittings"]
         pairs = {
+            "processes": [r.get("processes", 1) for r in (self._before, self.record)],
             "threads": [r.get("hardware", {}).get("threads") for r in (self._before, self.record)],
             **{
                 name: [r.get("versions", {}).get(name) for r in (self._before, self.record)]

@@ -84,6 +84,7 @@ class Study:
     options: type[Any]
     subject: str = ""
     plan: str = ""
+    parallel: bool = False
 
     def function(self) -> StudyFunction:
         """Import the function that does the work; this is where torch comes in."""
@@ -122,7 +123,14 @@ STUDIES: Registry[Study] = _Studies("study", "energylens.studies")
 
 
 def study(
-    *, name: str, question: str, example: str, entry: str, subject: str = "", plan: str = ""
+    *,
+    name: str,
+    question: str,
+    example: str,
+    entry: str,
+    subject: str = "",
+    plan: str = "",
+    parallel: bool = False,
 ) -> Callable[[C], C]:
     """Register a frozen dataclass of options as a study.
 
@@ -133,6 +141,8 @@ def study(
         entry: `module:function`, imported only when the study runs.
         subject: The option whose value tells runs apart in the name of the default folder.
         plan: `module:function` that says what a run would do, for `--dry-run`.
+        parallel: Whether several processes may run it together; its function then takes a further
+            keyword, `collective` (`core.ports.Collective`), and all of them call the store alike.
     """
 
     def register(options: C) -> C:
@@ -141,7 +151,8 @@ def study(
         if subject and subject not in {f.name for f in fields(options)}:
             raise ValueError(f"study {name!r} names {subject!r} as its subject: no such option")
         STUDIES.add(name, Study(name=name, question=question, example=example, entry=entry,
-                                options=options, subject=subject, plan=plan))  # fmt: skip
+                                options=options, subject=subject, plan=plan,
+                                parallel=parallel))  # fmt: skip
         return options
 
     return register
