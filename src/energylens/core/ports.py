@@ -37,7 +37,8 @@ class Collective(Protocol):
         ...
 
     def once(self, make: Callable[[], T]) -> T:
-        """What the first process alone makes, a JSON value; where it fails, all fail with it."""
+        """What the first process alone makes, a JSON value, once all have come; where it fails, all
+        fail with it. `make` must call no collective."""
         ...
 
     def split(self, colour: int) -> "Collective":

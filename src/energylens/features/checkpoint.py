@@ -109,7 +109,7 @@ class SharedCheckpoint:
         return None if checkpoint is None else cls(checkpoint, mesh)
 
     def due(self, done: int) -> bool:
-        return self._mesh.once(lambda: self._checkpoint.due(done))
+        return bool(self._mesh.broadcast(torch.tensor(int(self._checkpoint.due(done)))))
 
     def save(self, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         self._mesh.once(lambda: self._checkpoint.save(tensors, record))

@@ -12,6 +12,7 @@ from energylens.studies.study import Range, study
     entry="energylens.studies.train_dictionary.work:run",
     example="energylens run train-dictionary --model tiny --widths 512 1024 --tokens 50000",
     subject="model",
+    parallel=True,
 )
 @dataclass(frozen=True, kw_only=True)
 class TrainDictionary:
@@ -83,6 +84,10 @@ class TrainDictionary:
 
     memory_mb: Annotated[int, Range(100, 10**7)] = 1_000
     """Memory for states, in MB; the model's and the dictionaries' own weights come on top."""
+
+    shards: Annotated[int, Range(1, 4096)] = 1
+    """Of the processes that torchrun started, how many share the features of a dictionary, at most;
+    with 1 each has all features, and its share of every batch."""
 
     threads: Annotated[int, Range(0, 1024)] = 0
     """Threads of the numerics; 0: all cores."""

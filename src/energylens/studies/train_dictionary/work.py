@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ from torch import Tensor
 
 from energylens.activations.batch import Batch
 from energylens.activations.buffer import RowSource, ShuffleBuffer
-from energylens.activations.cache import write_cache
+from energylens.activations.cache import open_cache, write_cache
 from energylens.activations.stream import ModelRows
-from energylens.core.ports import Progress, Store
+from energylens.core.errors import BadInput
+from energylens.core.ports import Collective, Progress, Store
 from energylens.energy.energies.downstream import next_token_surprisal
 from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.course import Course, Sight, TrainRecord
 from energylens.features.end_to_end import Objective, Seat, divergence, train_end_to_end
 from energylens.features.formats import saelens
+from energylens.features.mesh import Mesh
 from energylens.features.stream import Watch, train_stream
 from energylens.features.training import Trace
 from energylens.results.record import Summary
@@ -32,14 +35,19 @@ CHECKPOINT_SECONDS = 30
 
 
 def run(
-    options: TrainDictionary, *, store: Store, progress: Progress, say: Callable[[str], None]
+    options: TrainDictionary,
+    *,
+    store: Store,
+    progress: Progress,
+    say: Callable[[str], None],
+    collective: Collective,
 ) -> Summary:
     """Dictionaries of all combinations, on one pass of the model over the text."""
     torch.set_num_threads(options.threads or torch.get_num_threads())
     material = gather(options, store, say)
     _tell_the_plan(material, options, say)
     if not store.done(PART):
-        _train(material, options, store, progress)
+        _train(material, options, store, progress, collective)
     trained = _kept(material, store)
     if not store.done("judged"):
         generator = torch.Generator().manual_seed(options.seeds[0] + 1)
@@ -64,21 +72,40 @@ def _tell_the_plan(
         f" {options.epochs} times each")  # fmt: skip
 
 
-def _train(material: Material, options: TrainDictionary, store: Store, progress: Progress) -> None:
+def _train(
+    material: Material,
+    options: TrainDictionary,
+    store: Store,
+    progress: Progress,
+    collective: Collective,
+) -> None:
     store.require_room(_bytes_of(material))
 
     def watch(label: str, step: int, trace: Trace) -> None:
         store.log(label, step, trace._asdict())
 
-    by = _by_reconstruction if options.loss == "reconstruction" else _end_to_end
-    _save(by(material, options, store, progress, watch), material, store)
+    if options.loss == "reconstruction":
+        courses = _by_reconstruction(material, options, store, progress, watch, collective)
+    elif collective.world == 1:
+        courses = _end_to_end(material, options, store, progress, watch)
+    else:
+        raise BadInput(
+            f"--loss {options.loss} was asked of {collective.world} processes: end to end a"
+            " dictionary is trained in one"
+        )
+    _save(courses, material, store)
 
 
 def _by_reconstruction(
-    material: Material, options: TrainDictionary, store: Store, progress: Progress, watch: Watch
+    material: Material,
+    options: TrainDictionary,
+    store: Store,
+    progress: Progress,
+    watch: Watch,
+    collective: Collective,
 ) -> Mapping[str, Course]:
     """All dictionaries side by side on the same shuffled batches."""
-    source, rows = _source(material, options, store, progress)
+    source, rows = _source(material, options, store, progress, collective)
     buffer = ShuffleBuffer(
         source, options.batch, torch.Generator().manual_seed(options.seeds[0]),
         budget_mb=options.memory_mb / 2, epochs=options.epochs, device=options.device,
@@ -87,6 +114,7 @@ def _by_reconstruction(
         buffer, material.jobs, max(1, round(rows * options.epochs / options.batch)),
         progress=progress, label="training", watch=watch,
         checkpoint=FolderCheckpoint(store.workplace("checkpoint"), seconds=CHECKPOINT_SECONDS),
+        mesh=Mesh.of(collective, shards=gcd(options.shards, collective.world)),
     )  # fmt: skip
 
 
@@ -122,7 +150,11 @@ OBJECTIVES: Mapping[str, Objective] = {"kl": divergence, "ce": _surprisal}
 
 
 def _source(
-    material: Material, options: TrainDictionary, store: Store, progress: Progress
+    material: Material,
+    options: TrainDictionary,
+    store: Store,
+    progress: Progress,
+    collective: Collective,
 ) -> tuple[RowSource, int]:
     """Where rows come from, and how many there are, or nearly."""
     rows = ModelRows(
@@ -133,12 +165,17 @@ def _source(
         return rows, material.n_windows * (options.context - 2)
     folder = Path(options.cache) if options.cache else store.workplace("activations")
     widths = sum(empty.shape[1] * empty.element_size() for empty in rows.layout.values())
-    if not (folder / "manifest.json").is_file():
+    if not collective.once(lambda: (folder / "manifest.json").is_file()):
         store.require_room(material.n_windows * (options.context - 2) * widths)
-    cached = write_cache(
-        rows, folder, text=material.sha256, shard_mb=min(64, options.memory_mb / 16),
-        tokens=tokens, progress=progress, label="states of the model",
-    )  # fmt: skip
+
+    def write() -> None:
+        write_cache(
+            rows, folder, text=material.sha256, shard_mb=min(64, options.memory_mb / 16),
+            tokens=tokens, progress=progress, label="states of the model",
+        )  # fmt: skip
+
+    collective.once(write)
+    cached = open_cache(folder)
     return cached, cached.total
 
 

@@ -16,8 +16,9 @@ T = TypeVar("T")
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells each process in its environment; `LOCAL_RANK` besides."""
-PATIENCE = 1800.0
-"""Seconds that a process waits for a silent peer. One that ends is noticed at once (gloo)."""
+PATIENCE = 4 * 3600.0
+"""Seconds that a process waits for a silent peer, which may be the first at work for all of them. A
+peer that ends is noticed at once (gloo)."""
 
 
 class TorchDistributed:
@@ -55,6 +56,9 @@ class TorchDistributed:
         return said
 
     def once(self, make: Callable[[], T]) -> T:
+        import torch
+
+        self.all_reduce(torch.zeros(1))  # no one may still need what is about to change
         made, failed = None, None
         if self.rank == 0:
             try:
