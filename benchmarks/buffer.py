@@ -126,8 +126,11 @@ def measure(rounds: int, folder: Path) -> dict[str, object]:
     return {
         "rows": ready.capacity, "d": D, "batch": BATCH,
         "ms_per_batch": {name: round(1e3 * value, 3) for name, value in median.items()},
-        "ratio_to_bare_gather": {
-            name: round(value / median["bare_gather"], 3) for name, value in median.items()
+        **{
+            f"ratio_to_{bare}": {
+                name: round(value / median[bare], 3) for name, value in median.items()
+            }
+            for bare in ("bare_gather", "index_select")
         },
         "budget_mb": BUDGET_MB,
         "stated_mb": round(ready.num_bytes / MEGABYTE, 1),

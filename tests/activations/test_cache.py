@@ -13,7 +13,7 @@ from energylens.activations.cache import open_cache, write_cache
 from energylens.activations.stream import ModelRows
 from energylens.core.errors import ArtifactRefused, BadInput, NoRoom
 from tests.activations.models import subject, tokens
-from tests.activations.test_buffer import SITES, windows_of
+from tests.activations.test_buffer import SITES, kept, windows_of
 
 IDS = tokens(70, 8)
 SUBJECT = subject()
@@ -83,7 +83,7 @@ def test_the_buffer_serves_a_cache_and_goes_on_bit_for_bit(written):
             open_cache(written), 32, torch.Generator().manual_seed(seed), budget_mb=0.16, epochs=2
         )
 
-    whole = list(fresh(0))
+    whole = kept(fresh(0))
     assert fresh(0).capacity < 420, "several shards, not all of them"
     served = torch.cat([batch[SITES[0]] for batch in whole])
     assert torch.equal(served.sort(dim=0).values, rows.repeat(2, 1).sort(dim=0).values)
@@ -92,7 +92,7 @@ def test_the_buffer_serves_a_cache_and_goes_on_bit_for_bit(written):
         for _ in range(stop):
             next(first)
         again.restore(first.state())
-        rest = list(again)
+        rest = kept(again)
         assert len(rest) == len(whole) - stop
         for batch, expected in zip(rest, whole[stop:], strict=True):
             assert all(torch.equal(batch[site], expected[site]) for site in SITES)

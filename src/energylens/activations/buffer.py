@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from energylens.core.errors import BadInput, InsufficientData, NoRoom
 
 MEGABYTE = 2**20
+PLACES = 2 * torch.int32.itemsize
+"""Bytes a row, while the places of rows are drawn."""
 
 
 @runtime_checkable
@@ -58,14 +60,19 @@ class _Place:
 class ShuffleBuffer:
     """An iterator of batches `{site: rows}` in random order, over a source of any length.
 
-    The ring is filled with consecutive rows of the source, served once through in the order of one
-    permutation, and filled again with the rows that follow: any two rows that are served between
-    two fillings are equally likely to meet in a batch. Rows of the next epoch follow those of the
-    last, so every batch is full but the very last one.
+    The ring is filled with consecutive rows of the source, each of which is put at once into a
+    batch drawn at random, served once through, and filled again with the rows that follow: any two
+    rows that are served between two fillings are equally likely to meet in a batch. Within a batch
+    rows stand in the order of the source: a part of a batch that is to be like the whole is every
+    fourth row, say, not the first quarter. Rows of the next epoch follow those of the last, so
+    every batch is full but the very last one.
 
-    Memory is the ring, its permutation, one block of the source, and two batches: never more than
-    the budget. Since the ring follows from the source alone, a state is a few kilobytes; to go on
-    from one, the ring is filled again, unless it is filled as it was.
+    A batch is a part of the ring itself, not a copy: it is for reading, and holds until the next is
+    asked for. Clone what is to be kept longer.
+
+    Memory is the ring, where its rows belong, one block of the source, and two batches: never more
+    than the budget. Since the ring follows from the source alone, a state is a few kilobytes; to go
+    on from one, the ring is filled again, unless it is filled as it was.
 
     Args:
         source: Where rows come from.
@@ -84,8 +91,10 @@ class ShuffleBuffer:
     _blocks: Iterator[Mapping[str, Tensor]]
     _block: Mapping[str, Tensor] | None
     _mark: tuple[_Place, Tensor]
-    _order: Int64[Tensor, " row"]
+    _filled: int
     _served: int
+    _gaps: Int64[Tensor, " row"] | None
+    """Where the rows of a ring are that the source could not fill."""
 
     def __init__(
         self,
@@ -115,12 +124,14 @@ class ShuffleBuffer:
         return self
 
     def __next__(self) -> dict[str, Float[Tensor, "batch width"]]:
-        if self._served >= len(self._order):
+        if self._served >= self._filled:
             self._fill()
-        if not len(self._order):
+        if not self._filled:
             raise StopIteration
-        chosen = self._order[self._served : self._served + self.batch]
-        self._served += len(chosen)
+        first, self._served = self._served, min(self._served + self.batch, self._filled)
+        if self._gaps is None:
+            return {site: ring[first : self._served] for site, ring in self._ring.items()}
+        chosen = self._gaps[first : self._served]
         return {
             site: ring.index_select(0, chosen.to(ring.device)) for site, ring in self._ring.items()
         }
@@ -159,29 +170,32 @@ class ShuffleBuffer:
         place = _Place(epoch=epoch, seed=seed, block=block, row=row, rows=rows)
         if not (place == self._mark[0] and state["generator"].equal(self._mark[1])):
             self._begin(place, state["generator"])
-        if served and not len(self._order):
+        if served and not self._filled:
             self._fill()
         self._served = served
 
     def _fill(self) -> None:
-        """Read the rows that follow into the ring, and draw the order in which they are served."""
+        """Read the rows that follow into the ring, each into the batch that is drawn for it."""
         self._remember()
         try:
-            filled = self._read()
+            slots = _dealt(self.capacity, self.batch, self._generator)
+            filled = self._read(slots)
         except BaseException:  # whoever tries again finds all rows of this ring
             self._begin(*self._mark)
             raise
-        where = self._generator.device
-        self._order = torch.randperm(filled, generator=self._generator, device=where)
+        self._filled = filled
+        self._gaps = None if filled == self.capacity else slots[:filled].sort().values.long()
 
-    def _read(self) -> int:
+    def _read(self, slots: Int[Tensor, " row"]) -> int:
         """Fill the ring, as far as there are rows, and count them."""
         filled = 0
         while filled < self.capacity and (block := self._current()) is not None:
             rows, first = _length(block), self._place.row
             count = min(rows - first, self.capacity - filled)
+            where = slots[filled : filled + count].long()
             for site, ring in self._ring.items():
-                ring[filled : filled + count] = block[site][first : first + count]
+                new = block[site][first : first + count]
+                ring.index_copy_(0, where.to(ring.device), new.to(ring.device))
             filled += count
             self._advance(count, last=first + count == rows)
         return filled
@@ -195,7 +209,7 @@ class ShuffleBuffer:
     def _remember(self) -> None:
         """Note from where the ring is filled, and that nothing of it is there yet."""
         self._mark = self._place, self._generator.get_state()
-        self._order, self._served = torch.empty(0, dtype=torch.int64), 0
+        self._filled, self._served, self._gaps = 0, 0, None
 
     def _current(self) -> Mapping[str, Tensor] | None:
         """The block that is read next; None after the last epoch."""
@@ -224,14 +238,29 @@ class ShuffleBuffer:
         return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
+def _dealt(capacity: int, batch: int, generator: torch.Generator) -> Int[Tensor, " row"]:
+    """A place in the ring for each row that comes: a batch at random, and there the next place.
+
+    A batch lies together, and so do the rows that a block gives it: written so, a ring is filled in
+    half the time that places in any order take, and serving takes none.
+    """
+    numbers = torch.randperm(
+        capacity, generator=generator, device=generator.device, dtype=torch.int32
+    )
+    slots = torch.empty_like(numbers)
+    for first in range(0, capacity, batch):
+        rows = numbers[first : first + batch].sort().values.long()
+        slots[rows] = torch.arange(first, first + batch, dtype=slots.dtype, device=slots.device)
+    return slots
+
+
 def _length(block: Mapping[str, Tensor]) -> int:
     return len(next(iter(block.values())))
 
 
 def _needed(capacity: int, source: RowSource, batch: int, row_bytes: int) -> int:
-    """Bytes of a buffer: the ring and its order, one block, two batches."""
-    order = torch.int64.itemsize
-    return capacity * (row_bytes + order) + (source.largest + 2 * batch) * row_bytes
+    """Bytes of a buffer: the ring and the places of its rows, one block, two batches."""
+    return capacity * (row_bytes + PLACES) + (source.largest + 2 * batch) * row_bytes
 
 
 def _capacity(source: RowSource, batch: int, row_bytes: int, budget_mb: float | int) -> int:
@@ -239,7 +268,7 @@ def _capacity(source: RowSource, batch: int, row_bytes: int, budget_mb: float | 
     least = math.ceil(2 * max(batch, source.largest) / batch) * batch
     most = math.inf if source.total is None else math.ceil(source.total / batch) * batch
     free = budget_mb * MEGABYTE - _needed(0, source, batch, row_bytes)
-    fits = int(free // (row_bytes + torch.int64.itemsize)) // batch * batch
+    fits = int(free // (row_bytes + PLACES)) // batch * batch
     if fits < min(least, most):
         wanted = _needed(int(min(least, most)), source, batch, row_bytes) / MEGABYTE
         raise NoRoom(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.errors import BadInput
@@ -56,9 +56,15 @@ class Mesh:
         """Of a batch's rows, those that this process sees."""
         return batch[self.rows.rank :: self.rows.world]
 
-    def dealt(self, count: int) -> int:
-        """How many of the first so many rows of a batch this process sees."""
-        return len(range(self.rows.rank, count, self.rows.world))
+    def every(self, share: int, own: int, *, like: Tensor) -> Int64[Tensor, " row"]:
+        """Of every so manieth row of a batch, those of this process, by its own numbers.
+
+        Args:
+            own: How many rows this process sees.
+            like: On the device of the rows.
+        """
+        numbers = self.rows.rank + self.rows.world * torch.arange(own, device=like.device)
+        return (numbers % share == 0).nonzero().flatten()
 
     def total(self, count: int) -> int:
         """A number that every process has of its own rows and features, of all."""
