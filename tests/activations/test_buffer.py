@@ -84,6 +84,15 @@ def test_batches_are_a_permutation_of_consecutive_rows():
     assert numbers(buffer(Numbered(lengths), rows=rows, seed=3, epochs=1)) == expected
 
 
+def test_what_lies_ahead_is_what_will_be_served():
+    for rows, epochs in ((24, 1), (60, 1)):
+        held = buffer(Numbered([5, 0, 7, 12, 12, 1]), rows=rows, epochs=epochs)
+        first = held.ahead()["a"][:, 0].int().tolist()
+        assert len(first) == min(rows, 37) and held.ahead()["a"][:, 0].int().tolist() == first
+        served = list(chain(*numbers(held)))
+        assert served[: len(first)] == first and sorted(served) == list(range(37))
+
+
 def test_a_batch_is_a_part_of_the_ring_and_no_copy():
     held = buffer(Numbered([12] * 9))
     first, second = next(held), next(held)

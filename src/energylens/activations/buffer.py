@@ -93,8 +93,6 @@ class ShuffleBuffer:
     _mark: tuple[_Place, Tensor]
     _filled: int
     _served: int
-    _gaps: Int64[Tensor, " row"] | None
-    """Where the rows of a ring are that the source could not fill."""
 
     def __init__(
         self,
@@ -129,19 +127,14 @@ class ShuffleBuffer:
         if not self._filled:
             raise StopIteration
         first, self._served = self._served, min(self._served + self.batch, self._filled)
-        if self._gaps is None:
-            return {site: ring[first : self._served] for site, ring in self._ring.items()}
-        chosen = self._gaps[first : self._served]
-        return {
-            site: ring.index_select(0, chosen.to(ring.device)) for site, ring in self._ring.items()
-        }
+        return {site: ring[first : self._served] for site, ring in self._ring.items()}
 
     def ahead(self) -> dict[str, Float[Tensor, "row width"]]:
-        """The rows in memory, in the order they came, before the first of them is served or after:
+        """The rows in memory, batch after batch, before the first of them is served or after:
         views, which stay as they are until the ring is filled again."""
-        if self._served >= len(self._order):
+        if self._served >= self._filled:
             self._fill()
-        return {site: ring[: len(self._order)] for site, ring in self._ring.items()}
+        return {site: ring[: self._filled] for site, ring in self._ring.items()}
 
     def state(self) -> dict[str, Tensor]:
         """All that `restore` needs to go on with the very next batch, as tensors for a file."""
@@ -180,11 +173,12 @@ class ShuffleBuffer:
         try:
             slots = _dealt(self.capacity, self.batch, self._generator)
             filled = self._read(slots)
+            if filled < self.capacity:
+                self._close_up(slots[:filled].sort().values.long())
         except BaseException:  # whoever tries again finds all rows of this ring
             self._begin(*self._mark)
             raise
         self._filled = filled
-        self._gaps = None if filled == self.capacity else slots[:filled].sort().values.long()
 
     def _read(self, slots: Int[Tensor, " row"]) -> int:
         """Fill the ring, as far as there are rows, and count them."""
@@ -200,6 +194,16 @@ class ShuffleBuffer:
             self._advance(count, last=first + count == rows)
         return filled
 
+    def _close_up(self, there: Int64[Tensor, " row"]) -> None:
+        """Move the rows of a ring that the source could not fill to its beginning, in their order.
+
+        No row moves up, so what is written over was moved before.
+        """
+        for ring in self._ring.values():
+            for first, some in enumerate(there.to(ring.device).split(self.batch)):
+                at = first * self.batch
+                ring[at : at + len(some)] = ring.index_select(0, some)
+
     def _begin(self, place: _Place, generator: Tensor) -> None:
         """Go to where a ring is about to be filled."""
         self._generator.set_state(generator)
@@ -209,7 +213,7 @@ class ShuffleBuffer:
     def _remember(self) -> None:
         """Note from where the ring is filled, and that nothing of it is there yet."""
         self._mark = self._place, self._generator.get_state()
-        self._filled, self._served, self._gaps = 0, 0, None
+        self._filled, self._served = 0, 0
 
     def _current(self) -> Mapping[str, Tensor] | None:
         """The block that is read next; None after the last epoch."""
