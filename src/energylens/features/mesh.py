@@ -56,6 +56,10 @@ class Mesh:
         """Of a batch's rows, those that this process sees."""
         return batch[self.rows.rank :: self.rows.world]
 
+    def dealt(self, count: int) -> int:
+        """How many of the first so many rows of a batch this process sees."""
+        return len(range(self.rows.rank, count, self.rows.world))
+
     def every(self, share: int, own: int, *, like: Tensor) -> Int64[Tensor, " row"]:
         """Of every so manieth row of a batch, those of this process, by its own numbers.
 
