@@ -10,7 +10,7 @@ import pytest
 
 from energylens import cli
 from energylens.core.errors import BadInput
-from energylens.run.arguments import parse
+from energylens.run.arguments import Place, parse
 from energylens.studies.study import STUDIES, Study
 from tests.run.toy import Toy, pretend_report
 
@@ -208,13 +208,13 @@ def test_a_reader_who_leaves_is_no_error():
 
 def test_values_come_through_as_their_types():
     words = "--layers -1 2 --text a b --scale 1e-1 --mode fail --quick --subject=--x --out o"
-    options, out = parse(STUDIES["toy"], words.split())
+    options, place = parse(STUDIES["toy"], words.split())
     assert options == Toy(
         layers=(-1, 2), text=(Path("a"), Path("b")), scale=0.1, mode="fail", quick=True,
         subject="--x",
     )  # fmt: skip
-    assert out == Path("o") and type(options) is Toy
-    assert parse(STUDIES["toy"], ["--no-quick"]) == (Toy(), None)
+    assert place == Place(out=Path("o")) and type(options) is Toy
+    assert parse(STUDIES["toy"], ["--no-quick"]) == (Toy(), Place())
 
 
 def test_underscores_are_forgiven():

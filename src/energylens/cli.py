@@ -93,11 +93,12 @@ def _run(arguments: list[str]) -> None:
     from energylens.run.arguments import parse
     from energylens.run.edges.collective.torch_distributed import processes
     from energylens.run.execute import execute
+    from energylens.run.launch import LAUNCHERS, Means
     from energylens.run.progress import progress_on_stderr
 
     study = STUDIES[arguments[0]]
     dry, given = "--dry-run" in arguments, [word for word in arguments[1:] if word != "--dry-run"]
-    options, out = parse(study, given)
+    options, place = parse(study, given)
     if dry:
         from energylens.studies.study import check_options
 
@@ -106,10 +107,13 @@ def _run(arguments: list[str]) -> None:
         return
     with processes() as collective:
         first = collective.rank == 0
+        say = _say if first else lambda line: None
+        progress = progress_on_stderr() if first else silence
+        means = Means(workers=place.workers, ask=place.slurm, progress=progress, say=say)
         result = execute(
-            study.name, options, out, progress=progress_on_stderr() if first else silence,
-            say=_say if first else lambda line: None, argv=["run", *arguments],
-            collective=collective,
+            study.name, options, place.out, progress=progress, say=say,
+            argv=["run", *arguments], collective=collective,
+            launcher=LAUNCHERS[place.on](means) if study.tasks else None,
         )  # fmt: skip
     if not first:
         return

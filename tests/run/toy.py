@@ -1,10 +1,12 @@
 """A small study with parts, used by the tests of run and cli; a program too, for kill tests.
 
 `python -m tests.run.toy run toy --out DIR` is `energylens run toy --out DIR`. The environment
-says where to pause: TOY_PAUSE=k writes the k-th part's name to the terminal and waits to be killed.
+says where to pause: TOY_PAUSE=k says "paused" before the k-th part and waits to be killed;
+TOY_DIE=FILE kills the first toy to come to its second part, and makes the file.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from energylens.core.errors import BadInput
-from energylens.core.ports import Progress, Store
+from energylens.core.ports import Launch, Progress, Store, Task
 from energylens.results.record import Estimate, Summary
 from energylens.studies.study import STUDIES, Range, pin_inputs, study
 
@@ -55,6 +57,46 @@ if "toy" not in STUDIES:
         name="toy", question="Do random numbers add up?", entry="tests.run.toy:run",
         example="energylens run toy --parts 2", subject="subject",
     )(Toy)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toys:
+    """Many toys."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """A toy each."""
+
+    parts: int = 2
+    """Parts of each."""
+
+    mode: Literal["plain", "fail", "sleep", "refuse"] = "plain"
+    """What happens at the end of the last."""
+
+
+if "toys" not in STUDIES:
+    study(
+        name="toys", question="Do many sums add up?", entry="tests.run.toy:run_many",
+        example="energylens run toys --on local", tasks=True,
+    )(Toys)  # fmt: skip
+
+
+def run_many(
+    options: Toys, *, store: Store, progress: Progress, say: Callable[[str], None], launch: Launch
+) -> Summary:
+    last = options.seeds[-1]
+    found = launch([
+        Task(study="toy", folder=Path(f"seed-{seed}"), options=Toy(
+            seed=seed, parts=options.parts, mode=options.mode if seed == last else "plain"
+        ))
+        for seed in options.seeds
+    ])  # fmt: skip
+    means = {name: run.record("mean.0")["mean"] for name, run in found.items()}
+    import pyarrow as pa
+
+    store.save(
+        "means", records={"means": means}, tables={"means": pa.table({"mean": [*means.values()]})}
+    )
+    return Summary(study="toys", subject="noise", finding=f"{len(means)} sums.", grade="control")
 
 
 def run(options: Toy, *, store: Store, progress: Progress, say: Callable[[str], None]) -> Summary:
@@ -100,6 +142,10 @@ def _pause(k: int) -> None:
         sys.stdout.write("paused\n")
         sys.stdout.flush()
         time.sleep(60)
+    once = Path(os.environ.get("TOY_DIE", "/"))
+    if k and not once.exists():
+        once.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def pretend_report(run_dir: Path) -> Path:

@@ -7,6 +7,7 @@
     │   ├── SiteNotAvailable  the site exists but failed its certification, or never fired
     │   ├── ArtifactRefused   a file that is damaged, foreign or unsafe
     │   └── NoRoom          not enough disk or memory for what was asked
+    ├── TasksLost           tasks of a run ended early again and again; the rest is kept
     └── Interrupted         stopped on request; what was finished is kept
 
 A message says what was asked, what was found, and what to do.
@@ -60,6 +61,10 @@ class ArtifactRefused(BadInput):
 
 class NoRoom(BadInput):
     """Not enough disk or memory for what was asked."""
+
+
+class TasksLost(EnergylensError):
+    """Tasks ended early again and again; those that were finished are kept."""
 
 
 class Interrupted(EnergylensError):

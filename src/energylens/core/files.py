@@ -8,6 +8,7 @@ from pathlib import Path
 
 from energylens.core.errors import NoRoom
 
+LOCK = ".lock"  # in a run's folder; its holder alone writes there
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -47,9 +48,15 @@ def write_bytes(path: Path, data: bytes) -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed have left; the caller holds the folder's lock."""
-    for left in folder.rglob(".*.tmp"):
-        left.unlink(missing_ok=True)
+    """Remove what writers that were killed have left; the caller holds the folder's lock.
+
+    Folders inside that have a lock of their own are left alone: another process may write there.
+    """
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not (Path(root) / name / LOCK).exists()]
+        for name in files:
+            if name.startswith(".") and name.endswith(".tmp"):
+                (Path(root) / name).unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

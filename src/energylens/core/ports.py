@@ -1,12 +1,12 @@
-"""The outside world as the rooms see it: three small protocols, implemented under `run/edges`."""
+"""The outside world as the rooms see it: small protocols, implemented under `run/edges`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
     from torch import Tensor
 
@@ -86,7 +86,7 @@ class Store(Protocol):
         tensors: Mapping[str, Mapping[str, "Tensor"]] | None = None,
         tables: Mapping[str, "pa.Table"] | None = None,
         records: Mapping[str, Any] | None = None,
-        files: "Mapping[str, Callable[[Path], object]] | None" = None,
+        files: Mapping[str, Callable[[Path], object]] | None = None,
         scratch: bool = False,
     ) -> None:
         """Write files (each atomically), then mark the part as finished."""
@@ -102,7 +102,7 @@ class Store(Protocol):
 
     def record(self, name: str) -> Any: ...
 
-    def folder(self, name: str) -> "Path":
+    def folder(self, name: str) -> Path:
         """Where the finished files whose paths begin with `name/` can be read."""
         ...
 
@@ -156,7 +156,7 @@ class Nested:
         tensors: Mapping[str, Mapping[str, "Tensor"]] | None = None,
         tables: Mapping[str, "pa.Table"] | None = None,
         records: Mapping[str, Any] | None = None,
-        files: "Mapping[str, Callable[[Path], object]] | None" = None,
+        files: Mapping[str, Callable[[Path], object]] | None = None,
         scratch: bool = False,
     ) -> None:
         self._store.save(
@@ -179,7 +179,7 @@ class Nested:
     def record(self, name: str) -> Any:
         return self._store.record(self._of(name))
 
-    def folder(self, name: str) -> "Path":
+    def folder(self, name: str) -> Path:
         return self._store.folder(f"{self._name}/{name}")
 
     def require_room(self, num_bytes: int) -> None:
@@ -200,6 +200,53 @@ class Nested:
 
     def _of(self, name: str) -> str:
         return f"{self._name}.{name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One of many independent runs: a study, its options, and a folder of its own.
+
+    Since it is an ordinary run, whether it is done is read in its folder alone; one that was killed
+    resumes, and one that is started twice is done once.
+
+    Attributes:
+        study: Name of a registered study.
+        options: An instance of its options.
+        folder: Of the run. A study gives a plain name, which is put below the study's own run.
+    """
+
+    study: str
+    options: Any
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a try at a task ended, as far as the launcher can tell.
+
+    Attributes:
+        code: Exit code; negative for a signal, None where it is not known.
+        last: The last line that it wrote.
+    """
+
+    code: int | None
+    last: str = ""
+
+
+@runtime_checkable
+class Launcher(Protocol):
+    """Tries each task once, somewhere; it may lose some, and those are tried again."""
+
+    def __call__(self, tasks: Sequence[Task], *, ended: Callable[[Task, Ending], None]) -> None:
+        """Return when every task has ended, after `ended` was called with each.
+
+        Whatever `ended` raises ends all tasks that are running, and is raised on.
+        """
+        ...
+
+
+# Runs tasks to their end and opens what they left, by the names of their folders.
+Launch = Callable[[Sequence[Task]], Mapping[str, Store]]
 
 
 @runtime_checkable

@@ -3,19 +3,41 @@
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import MISSING, field, fields, make_dataclass
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from energylens.core.errors import BadInput, nearest
-from energylens.studies.study import Study, check_options, flag, leaves, range_of
+from energylens.studies.study import Range, Study, check_options, flag, leaves, range_of
 
 _WORDS = {int: "a whole number", float: "a number", Path: "a path", str: "a word", bool: "no value"}
 
 
-def parse(study: Study, arguments: Sequence[str]) -> tuple[Any, Path | None]:
-    """Read a study's options and `--out`.
+@dataclass(frozen=True, kw_only=True)
+class Out:
+    """Where a run lies, which is no part of what it is."""
+
+    out: Path | None = None
+    """Folder of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(Out):
+    """The same of a run that has tasks, and where these are computed."""
+
+    on: str = "inline"
+    """Where its tasks run: inline (one after another), local (processes), slurm (a cluster)."""
+
+    workers: Annotated[int, Range(0, 100_000)] = 0
+    """Tasks at the same time; 0: one a core, or as many as the cluster lets run."""
+
+    slurm: tuple[str, ...] = ()
+    """What Slurm is asked for each task, as in time=60 partition=gpu gpus=1."""
+
+
+def parse(study: Study, arguments: Sequence[str]) -> tuple[Any, Place]:
+    """Read a study's options, `--out`, and where its tasks run if it has some.
 
     Raises:
         BadInput: Names the option, what was given, and what it takes.
@@ -23,7 +45,7 @@ def parse(study: Study, arguments: Sequence[str]) -> tuple[Any, Path | None]:
     """
     import tyro
 
-    asked = _with_out(study)
+    asked = _with_place(study)
     prog = f"energylens run {study.name}"
     if "-h" in arguments or "--help" in arguments:
         tyro.cli(asked, prog=prog, description=_description(study), args=["--help"])
@@ -34,34 +56,58 @@ def parse(study: Study, arguments: Sequence[str]) -> tuple[Any, Path | None]:
     if found is None:
         raise _fault(study, given)
     options = study.options(**{f.name: getattr(found, f.name) for f in fields(study.options)})
-    check_options(options)
-    return options, found.out
+    place = Place(**{f.name: getattr(found, f.name) for f in fields(_place(study))})
+    for asked_for in (options, place):
+        check_options(asked_for)
+    return options, place
 
 
-def _with_out(study: Study) -> type[Any]:
-    """The study's options and `--out`; ranges stand in the help where the type would."""
+def command_line(study: Study, options: Any) -> list[str]:
+    """The words from which `parse` reads these options: those that differ from their defaults.
+
+    Raises:
+        BadInput: If an option that has a default is empty, which no words say.
+    """
+    said: list[str] = []
+    for option in fields(study.options):
+        value, name = getattr(options, option.name), flag(option.name)
+        default = option.default if option.default_factory is MISSING else option.default_factory()
+        if value == default:
+            continue
+        if isinstance(value, bool):
+            said.append(name if value else f"--no-{name.removeprefix('--')}")
+        elif isinstance(value, list | tuple):
+            if not value:
+                raise BadInput(f"option {name} is empty: leave it out, or give it a value")
+            said += [name, *map(str, value)]
+        else:
+            said.append(f"{name}={value}")
+    return said
+
+
+def _place(study: Study) -> type[Out]:
+    return Place if study.tasks else Out
+
+
+def _with_place(study: Study) -> type[Any]:
+    """The study's options and the place; ranges stand in the help where the type would."""
     import tyro
 
-    out_hint = Annotated[
-        Path | None,
-        tyro.conf.arg(
-            metavar="DIR", help="Folder of the run.", help_behavior_hint="(default: under runs/)"
-        ),
-    ]
     again = []
-    for option in fields(study.options):
+    for option in (*fields(study.options), *fields(_place(study))):
         hint = _hints(study)[option.name]
+        told: dict[str, Any] = {}
         if allowed := range_of(hint):
-            shown = Annotated[hint, tyro.conf.arg(metavar=f"{{{allowed}}}")]
+            told = {"metavar": f"{{{allowed}}}"}
+        elif option.name == "out":
+            told = {"metavar": "DIR", "help_behavior_hint": "(default: under runs/)"}
+        if told:
             default = field(default=option.default, default_factory=option.default_factory)  # type: ignore[call-overload]
-            again.append((option.name, shown, default))
+            again.append((option.name, Annotated[hint, tyro.conf.arg(**told)], default))
     return make_dataclass(
-        study.options.__name__,
-        [*again, ("out", out_hint, field(default=None))],
-        bases=(study.options,),
-        frozen=True,
+        study.options.__name__, again, bases=(_place(study), study.options), frozen=True,
         kw_only=True,
-    )
+    )  # fmt: skip
 
 
 def _description(study: Study) -> str:
@@ -69,7 +115,9 @@ def _description(study: Study) -> str:
 
 
 def _hints(study: Study) -> dict[str, Any]:
-    return get_type_hints(study.options, include_extras=True)
+    """Of everything that can be asked: the options, and the place."""
+    asked = (study.options, _place(study))
+    return {n: h for each in asked for n, h in get_type_hints(each, include_extras=True).items()}
 
 
 def _grouped(study: Study, arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -90,7 +138,7 @@ def _grouped(study: Study, arguments: Sequence[str]) -> list[tuple[str, list[str
 
 
 def _refuse_unknown(study: Study, given: list[tuple[str, list[str]]]) -> None:
-    known = [flag(f.name) for f in fields(study.options)] + ["--out"]
+    known = [flag(name) for name in _hints(study)]
     switches = [f"--no-{n}" for n in _switches(study)]
     seen: set[str] = set()
     for name, values in given:
@@ -131,7 +179,7 @@ def _read(target: type[Any], words: Sequence[str]) -> Any | None:
 
 def _fault(study: Study, given: list[tuple[str, list[str]]]) -> BadInput:
     """Which option cannot be read: each is tried alone."""
-    hints = {flag(n): hint for n, hint in _hints(study).items()} | {"--out": Path}
+    hints = {flag(n): hint for n, hint in _hints(study).items()}
     for name, values in given:
         hint = hints.get(name, bool)
         alone = make_dataclass("Alone", [(name.removeprefix("--").replace("-", "_"), hint)])
@@ -144,7 +192,7 @@ def _fault(study: Study, given: list[tuple[str, list[str]]]) -> BadInput:
 
 def _takes(study: Study, name: str) -> str:
     """What an option takes, in words."""
-    hints = {flag(n): hint for n, hint in _hints(study).items()} | {"--out": Path}
+    hints = {flag(n): hint for n, hint in _hints(study).items()}
     hint = hints.get(name, bool)
     words = [_word(leaf) for leaf in leaves(hint) if leaf is not NoneType]
     text = " or ".join(dict.fromkeys(words))

@@ -1,18 +1,21 @@
 """Run a study in its folder: once, or as often as it takes until it is done."""
 
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from energylens.core.errors import ArtifactRefused, BadInput, EnergylensError, NoRoom
-from energylens.core.files import sweep
-from energylens.core.ports import Collective, Progress, silence, solo
+from energylens.core.errors import BadInput, EnergylensError, NoRoom
+from energylens.core.files import LOCK, sweep
+from energylens.core.ports import Collective, Launcher, Progress, silence, solo
 from energylens.results.record import Summary
-from energylens.run.edges.store.folder import Folder, verify
-from energylens.run.ledger import Ledger, read_run
+from energylens.run.edges.store.folder import Folder
+from energylens.run.launch import TASKS, run_tasks
+from energylens.run.ledger import Ledger, finished, read_run
 from energylens.run.lock import hold
 from energylens.run.shared import SharedStore
 from energylens.run.stop import stoppable
@@ -45,6 +48,7 @@ def execute(
     argv: Sequence[str] = (),
     track: str = "",
     collective: Collective = solo,
+    launcher: Launcher | None = None,
 ) -> RunResult:
     """Run a study to its end; parts that an earlier sitting finished are kept.
 
@@ -60,12 +64,14 @@ def execute(
         argv: The command line, for the record.
         track: A tracker that is to be told what the study logs, such as `tensorboard`.
         collective: The processes that run the study together.
+        launcher: Runs the tasks of a study that has some; by default here, one after another.
 
     Raises:
         BadInput: If options are out of range, the folder belongs to another run, the study is one
             for a single process, or it refuses its input; if it does so before a part is finished,
             nothing is left behind.
         Interrupted: On Ctrl-C or SIGTERM; the same call resumes.
+        TasksLost: If tasks ended early again and again; the same call tries them again.
     """
     study = STUDIES[study_name]
     check_options(options)
@@ -88,12 +94,12 @@ def execute(
         tracker = tracker_named(track, path, options_record(options), say) if track else None
         store = Folder(path, on_saved=ledger.note, tracker=tracker)
         try:
-            summary = _work(study, options, store, collective, progress, say)
+            summary = _work(study, options, store, collective, progress, say, launcher)
             if summary.study != study.name:
                 raise ValueError(f"study {study.name!r} signed its summary {summary.study!r}")
             ledger.finish(store, summary.to_json())
         except BaseException as error:
-            if isinstance(error, BadInput) and not store.has_parts():
+            if isinstance(error, BadInput) and not store.has_parts() and not _tasks(path):
                 _forget(path, folder_too=made)
             else:
                 with suppress(NoRoom):  # on a full disk the error itself says so
@@ -135,8 +141,13 @@ def _work(
     collective: Collective,
     progress: Progress,
     say: Callable[[str], None],
+    launcher: Launcher | None = None,
 ) -> Summary:
     work: Callable[..., Summary] = study.function()
+    if study.tasks:
+        work = partial(work, launch=partial(
+            run_tasks, root=folder.path, launcher=launcher, progress=progress, say=say
+        ))  # fmt: skip
     if not study.parallel:
         return work(options, store=folder, progress=progress, say=say)
     store = SharedStore(folder, collective)
@@ -150,17 +161,6 @@ def default_folder(study: Study, options: Any) -> Path:
     return Path("runs") / "-".join(
         part for part in (study.name, slug, run_key(study.name, options)[:8]) if part
     )
-
-
-def finished(run_dir: Path) -> Summary | None:
-    """The summary of a run that is done and undamaged; None if there is still work to do."""
-    record = read_run(run_dir)
-    try:
-        if record is None or record.get("status") != "done" or verify(run_dir):
-            return None
-        return Summary.from_json((run_dir / "summary.json").read_bytes())
-    except ArtifactRefused:
-        return None
 
 
 def refuse_foreign(path: Path, study: Study, options: Any) -> None:
@@ -197,19 +197,25 @@ def _differences(record: dict[str, Any], options: Any) -> str:
 def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / ".lock").touch()
+        (path / LOCK).touch()
     except OSError as error:
         raise BadInput(
             f"cannot write in {path} ({error.strerror}): choose another folder with --out"
         ) from error
 
 
+def _tasks(path: Path) -> list[Path]:
+    """Folders of tasks that have begun."""
+    return list((path / TASKS).glob("*/run.json"))
+
+
 def _forget(path: Path, *, folder_too: bool) -> None:
     """Input was refused before anything was found: leave no trace that the corrected command
     would stumble over."""
     (path / "run.json").unlink(missing_ok=True)
+    shutil.rmtree(path / TASKS, ignore_errors=True)  # logs alone
     if folder_too:
-        (path / ".lock").unlink(missing_ok=True)
+        (path / LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # something else has put a file there
             path.rmdir()
 

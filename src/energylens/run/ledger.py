@@ -13,7 +13,8 @@ from energylens.core.errors import ArtifactRefused
 from energylens.core.files import write_bytes
 from energylens.results import provenance
 from energylens.results.plain import decode, encode
-from energylens.run.edges.store.folder import Folder, write_manifest
+from energylens.results.record import Summary
+from energylens.run.edges.store.folder import Folder, verify, write_manifest
 from energylens.studies.study import Study, options_record, run_key
 
 SCHEMA = 1
@@ -37,6 +38,17 @@ def read_run(run_dir: Path) -> dict[str, Any] | None:
             f"{path} does not follow schema {SCHEMA} of this version: take another folder"
         )
     return record
+
+
+def finished(run_dir: Path) -> Summary | None:
+    """The summary of a run that is done and undamaged; None if there is still work to do."""
+    record = read_run(run_dir)
+    try:
+        if record is None or record.get("status") != "done" or verify(run_dir):
+            return None
+        return Summary.from_json((run_dir / "summary.json").read_bytes())
+    except ArtifactRefused:
+        return None
 
 
 class Ledger:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from energylens.core.errors import BadInput
+from energylens.core.files import LOCK
 
 
 @contextmanager
@@ -16,7 +17,7 @@ def hold(run_dir: Path) -> Iterator[None]:
     Raises:
         BadInput: If another process holds it.
     """
-    with (run_dir / ".lock").open("a+") as file:
+    with (run_dir / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -35,3 +36,15 @@ def hold(run_dir: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def held(run_dir: Path) -> bool:
+    """Whether another process works in the folder at this moment."""
+    try:
+        with (run_dir / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such folder, or a disk without locks: nobody can hold it
+        return False
+    return False

@@ -85,6 +85,7 @@ class Study:
     subject: str = ""
     plan: str = ""
     parallel: bool = False
+    tasks: bool = False
 
     def function(self) -> StudyFunction:
         """Import the function that does the work; this is where torch comes in."""
@@ -131,6 +132,7 @@ def study(
     subject: str = "",
     plan: str = "",
     parallel: bool = False,
+    tasks: bool = False,
 ) -> Callable[[C], C]:
     """Register a frozen dataclass of options as a study.
 
@@ -143,6 +145,8 @@ def study(
         plan: `module:function` that says what a run would do, for `--dry-run`.
         parallel: Whether several processes may run it together; its function then takes a further
             keyword, `collective` (`core.ports.Collective`), and all of them call the store alike.
+        tasks: Whether it runs tasks; its function then takes a further keyword, `launch`
+            (`core.ports.Launch`), and its command line `--on`.
     """
 
     def register(options: C) -> C:
@@ -152,7 +156,7 @@ def study(
             raise ValueError(f"study {name!r} names {subject!r} as its subject: no such option")
         STUDIES.add(name, Study(name=name, question=question, example=example, entry=entry,
                                 options=options, subject=subject, plan=plan,
-                                parallel=parallel))  # fmt: skip
+                                parallel=parallel, tasks=tasks))  # fmt: skip
         return options
 
     return register
