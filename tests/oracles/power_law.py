@@ -1,4 +1,4 @@
-"""A power law with a floor, fitted the slow way: all exponents of a grid, each by Nelder and Mead."""
+"""A power law with a floor, fitted the slow way: every exponent of a grid, by Nelder and Mead."""
 
 import itertools
 import math

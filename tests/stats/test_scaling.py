@@ -102,6 +102,20 @@ def test_a_wrong_law_shows_in_its_misfit(generator):
     assert math.isnan(scaling_law(in_width(grid(WIDTHS)), grid(WIDTHS)).misfit_p)
 
 
+def test_what_a_block_has_in_common_is_taken_out(generator):
+    sizes = grid(WIDTHS, repeats=3)
+    block = torch.arange(3).repeat_interleave(5)
+    loss = noisy(in_width(sizes), generator)
+    shifted = loss * torch.tensor([0.8, 1.0, 1.3])[block].double()
+    blind, level = scaling_law(shifted, sizes), scaling_law(shifted, sizes, block=block)
+    assert level.exponent.low > blind.exponent.low + 0.05 and level.error < blind.error / 3
+    width = [float(found.exponent.high - found.exponent.low)
+             for found in (level, scaling_law(loss, sizes, block=block))]  # fmt: skip
+    assert width[0] == pytest.approx(width[1], rel=0.05)  # a shift itself costs nothing
+    with pytest.raises(BadInput, match="blocks of a law are not all at the same sizes"):
+        scaling_law(loss, sizes, block=torch.arange(15) // 4)
+
+
 @pytest.mark.parametrize(
     ("axes", "why"),
     [

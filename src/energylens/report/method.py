@@ -17,9 +17,11 @@ from energylens.report.sources import (
     GAO,
     HANNA,
     HEAP,
+    HOFFMANN,
     HOOVER,
     HUBEN,
     JANSSEN,
+    KAPLAN,
     LAN,
     LENS,
     MARVIN,
@@ -325,6 +327,27 @@ METHODS: tuple[Method, ...] = (
             "by seed. q is by Benjamini and Hochberg over all changes and outcomes.",
         ),
         sources=(BENJAMINI,),
+        page="docs/studies.md",
+    ),
+    Method(
+        anchor="method-scaling",
+        title="Laws of size",
+        table="scaling_laws",
+        formula=("FVU(n, t) = c + A (n/n_0)^−α + B (t/t_0)^−β",),
+        text=(
+            "n is the width, t the distinct tokens trained on, n_0 and t_0 their geometric means. "
+            "The law is fitted for each site and k by least squares on ln FVU of the held-out "
+            "documents, with all parameters at least 0, after each seed's mean was taken to that of "
+            "all: a seed has its own text and its own held-out documents. A value lies in a 95 % "
+            "interval if holding the parameter there, and fitting the others anew, raises the sum "
+            "of squares by no more than Student's t² allows. The F test of lack of fit asks whether "
+            "points leave the law by more than seeds leave one another.",
+            "Two nulls stand beside. On shuffled states every coordinate's values were dealt out "
+            "among the tokens by itself, so no two have anything in common, and dictionaries of the "
+            "same sizes were trained on those. Random directions of the same width and k were not "
+            "trained at all.",
+        ),
+        sources=(GAO, KAPLAN, HOFFMANN),
         page="docs/studies.md",
     ),
     Method(

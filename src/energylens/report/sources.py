@@ -1,6 +1,10 @@
 """The papers that the measures on the page come from."""
 
 GAO = "Gao, L. et al. Scaling and evaluating sparse autoencoders. 2024. arXiv:2406.04093."
+KAPLAN = "Kaplan, J. et al. Scaling laws for neural language models. 2020. arXiv:2001.08361."
+HOFFMANN = (
+    "Hoffmann, J. et al. Training compute-optimal large language models. 2022. arXiv:2203.15556."
+)
 HUBEN = (
     "Huben, R. et al. Sparse autoencoders find highly interpretable features in language models. "
     "ICLR 2024. arXiv:2309.08600."

@@ -81,6 +81,22 @@ def permute_rows(
     return matrix[order.to(matrix.device)]
 
 
+def shuffle_columns(
+    matrix: Shaped[Tensor, "row column"], generator: torch.Generator
+) -> Shaped[Tensor, "row column"]:
+    """Each column's values dealt out among the rows by itself: what remains of the rows is the
+    distribution of every coordinate, and nothing that two coordinates have in common.
+
+    Example:
+        >>> g = torch.Generator().manual_seed(0)
+        >>> shuffle_columns(torch.arange(6).view(3, 2), g).sort(0).values.tolist()
+        [[0, 1], [2, 3], [4, 5]]
+    """
+    columns = [column[_permutation(len(matrix), generator).to(matrix.device)]
+               for column in matrix.unbind(1)]  # fmt: skip
+    return torch.stack(columns, dim=1)
+
+
 def unit_permutation(
     values: Shaped[Tensor, "unit ..."], generator: torch.Generator
 ) -> Shaped[Tensor, "unit ..."]:

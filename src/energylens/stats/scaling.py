@@ -7,7 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from energylens.core.errors import BadInput
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 STEEPEST = 4.0  # exponents are sought from 0 to here
 _STARTS = (0.2, 0.7, 1.5)
 _CALLS = 200  # of the law, in one search
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingLaw:
@@ -56,6 +57,7 @@ def scaling_law(
     loss: Float[Tensor, " point"],
     sizes: Float[Tensor, "point axis"],
     *,
+    block: Int[Tensor, " point"] | None = None,
     level: float = 0.95,
 ) -> ScalingLaw:
     """Fit a power law with a floor by least squares on ln loss, all parameters ≥ 0.
@@ -69,6 +71,12 @@ def scaling_law(
     where points with the same sizes are repeats, `misfit_p` tells whether the law itself is wrong.
     An exponent that data without any trend could have has 0 in its interval.
 
+    Args:
+        loss: Of each point, above 0.
+        sizes: Of each point along each axis, above 0.
+        block: What is common to some points, such as the documents that all of one seed are judged
+            on: each block's mean of ln loss is taken to that of all, and costs a degree of freedom.
+
     Too few points are refused with nan and a sentence: along one size alone four different values
     are needed, along each of several three, and more points at different places than parameters.
 
@@ -81,8 +89,8 @@ def scaling_law(
         'a law needs 4 different sizes, and there are 2'
 
     Raises:
-        BadInput: If a loss or a size is not above 0 and finite, or the level is not between 0
-            and 1.
+        BadInput: If a loss or a size is not above 0 and finite, blocks are not all at the same
+            places, or the level is not between 0 and 1.
     """
     loss, sizes = loss.double().cpu(), sizes.double().cpu()
     checked_level(level)
@@ -92,9 +100,11 @@ def scaling_law(
     unit = sizes.log().mean(0).exp() if len(sizes) else sizes.new_full(sizes.shape[1:], math.nan)
     if why := _too_few(sizes):
         return _undefined(unit, len(loss), level, why)
+    levelled, spent = _levelled(loss.log(), sizes, block)
+    loss = levelled.exp()
     fit = _Fit(loss, sizes / unit)
     best, least = fit.best()
-    freedom = len(loss) - fit.parameters
+    freedom = len(loss) - fit.parameters - spent
     intervals = [_profile(fit, k, best, least, freedom, level) for k in range(fit.parameters)]
     axes = sizes.shape[1]
     estimate = torch.as_tensor(best, dtype=torch.float64)
@@ -109,7 +119,7 @@ def scaling_law(
         unit=unit,
         error=math.sqrt(least / freedom),
         explained=1 - least / max(float(loss.log().var(correction=0)) * len(loss), 1e-300),
-        misfit_p=_misfit(loss.log(), sizes, least, fit.parameters),
+        misfit_p=_misfit(levelled, sizes, least, fit.parameters, spent),
         points=len(loss),
     )  # fmt: skip
 
@@ -270,12 +280,25 @@ def _end(beyond: Callable[[float], float], inside: float, limit: float) -> float
     return float(brentq(beyond, low, high, xtol=1e-4 * abs(high - low)))
 
 
-def _misfit(log_loss: Tensor, sizes: Tensor, least: float, parameters: int) -> float:
+def _levelled(log_loss: Tensor, sizes: Tensor, block: Tensor | None) -> tuple[Tensor, int]:
+    """Without what blocks differ by, and how many degrees of freedom that took."""
+    if block is None:
+        return log_loss, 0
+    blocks = block.cpu().unique()
+    rows = [sizes[block.cpu() == one].tolist() for one in blocks]
+    if any(sorted(row) != sorted(rows[0]) for row in rows):
+        raise BadInput("blocks of a law are not all at the same sizes: leave out what is not whole")
+    means = torch.stack([log_loss[block.cpu() == one].mean() for one in blocks])
+    which = torch.searchsorted(blocks, block.cpu())
+    return log_loss - means[which] + log_loss.mean(), len(blocks) - 1
+
+
+def _misfit(log_loss: Tensor, sizes: Tensor, least: float, parameters: int, spent: int) -> float:
     """F test of what the law leaves over, against what repeats differ by."""
     from scipy.special import fdtrc
 
     places, which = sizes.unique(dim=0, return_inverse=True)
-    repeats, lacking = len(log_loss) - len(places), len(places) - parameters
+    repeats, lacking = len(log_loss) - len(places) - spent, len(places) - parameters
     if repeats < 1 or lacking < 1:
         return math.nan
     count = torch.bincount(which, minlength=len(places)).double()

@@ -18,6 +18,7 @@ from energylens.report.figures import (
     own_rows,
     planted,
     planted_forces,
+    scaling,
     text_classes,
     trainings,
     variants,
@@ -52,6 +53,9 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     planted_forces.figure,
     trainings.quality,
     trainings.curves,
+    scaling.sizes,
+    scaling.exponents,
+    scaling.frontier,
 )
 
 
