@@ -138,7 +138,8 @@ def _draw_sizes(
         x, y = _law_line(laws, points, some, axis)
         axes.plot(x, y, color=colour, zorder=2)
         known = np.isfinite(y)
-        x, y = (x[known], y[known]) if known.any() else (across[some], fvu[some])
+        # Named between its ends, where the points are.
+        x, y = (x[known][5:-5], y[known][5:-5]) if known.any() else (across[some], fvu[some])
         curves.append(Curve(text=f"k {k:.0f}", x=x, y=y, color=colour))
     _log_ticks(axes, sorted(set(points.number(axis)[rows])))
     name_curves(axes, curves)
