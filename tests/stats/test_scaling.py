@@ -43,7 +43,7 @@ def test_without_noise_the_law_is_found():
     assert law.explained > 0.999999 and law.why == "" and law.points == 15
 
 
-@pytest.mark.parametrize(("axes", "truth"), [((WIDTHS,), in_width), ((WIDTHS, TOKENS), in_both)])
+@pytest.mark.parametrize(("axes", "truth"), [((WIDTHS,), in_width), ((WIDTHS[::2], TOKENS), in_both)])
 def test_no_other_law_fits_better(axes, truth, generator):
     sizes = grid(*axes, repeats=2)
     loss = noisy(truth(sizes), generator)
@@ -71,26 +71,26 @@ def test_the_end_of_an_interval_is_where_the_squares_have_risen_by_t(generator):
         assert squares == pytest.approx(allowed, rel=1e-3)
 
 
-@pytest.mark.parametrize("sd", [0.01, 0.05])
+@pytest.mark.parametrize("sd", [0.02])
 def test_intervals_cover_what_was_planted(sd):
     covered = floors = 0
     sizes = grid(WIDTHS, repeats=3)
-    for seed in range(40):
+    for seed in range(25):
         noise = torch.Generator().manual_seed(seed)
         law = scaling_law(noisy(in_width(sizes), noise, sd), sizes)
         covered += bool(law.exponent.low <= 0.5) and bool(law.exponent.high >= 0.5)
         floors += bool(law.floor.low <= 0.1) and bool(law.floor.high >= 0.1)
-    assert 34 <= covered <= 40 and 34 <= floors <= 40  # 95 % of 40: 38 ± 3 sd
+    assert 20 <= covered <= 25 and 20 <= floors <= 25  # 95 % of 25: 23.75 ± 3.3 sd
 
 
 def test_noise_alone_could_have_an_exponent_of_0():
     held = 0
     sizes = grid(WIDTHS, repeats=3)
-    for seed in range(40):
+    for seed in range(25):
         noise = torch.Generator().manual_seed(seed)
         law = scaling_law(noisy(torch.full((15,), 0.3).double(), noise), sizes)
         held += bool(law.exponent.low == 0)
-    assert held >= 34
+    assert held >= 20
 
 
 def test_a_wrong_law_shows_in_its_misfit(generator):
@@ -112,6 +112,10 @@ def test_what_a_block_has_in_common_is_taken_out(generator):
     width = [float(found.exponent.high - found.exponent.low)
              for found in (level, scaling_law(loss, sizes, block=block))]  # fmt: skip
     assert width[0] == pytest.approx(width[1], rel=0.05)  # a shift itself costs nothing
+    slope, peer = (log_slope(y, sizes[:, 0], block=block) for y in (shifted, loss))
+    assert_close(slope.estimate, peer.estimate)
+    assert_close(slope.low, peer.low)
+    assert slope.low > log_slope(shifted, sizes[:, 0]).low
     with pytest.raises(BadInput, match="blocks of a law are not all at the same sizes"):
         scaling_law(loss, sizes, block=torch.arange(15) // 4)
 

@@ -114,10 +114,12 @@ def test_too_few_sizes_are_told_and_leave_the_slope(tmp_path):
 
 def test_nulls_stand_at_the_least_text_alone():
     points = [
-        {"site": "a", "k": 1, "tokens": tokens, "width": width, "fvu": width**-0.5,
+        {"site": "a", "k": 1, "tokens": tokens, "width": width, "fvu": width**-0.5, "seed": 0,
          "fvu_null": width**-0.1} for tokens in (10, 20) for width in (1, 2, 4)
     ]  # fmt: skip
-    null = [{"site": "a", "k": 1, "width": width, "fvu": width**-0.2} for width in (1, 2, 4)]
+    null = [
+        {"site": "a", "k": 1, "width": width, "fvu": width**-0.2, "seed": 0} for width in (1, 2, 4)
+    ]
     least, most = slope_rows(points, null)
     assert least["slope"] == pytest.approx(-0.5) and least["shuffled"] == pytest.approx(-0.2)
     assert most["random"] == pytest.approx(-0.1) and most["shuffled"] != most["shuffled"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from energylens.studies.dictionary_scaling.laws import law_rows
 
-WIDTHS, SEEDS, KS = (64, 128, 256, 512, 1024), 3, (4, 8)
+WIDTHS, SEEDS, KS = (64, 128, 256, 512, 1024), 3, (8,)
 
 
 def _laws(generator: torch.Generator, planted: bool) -> Mapping[str, Tensor]:
@@ -31,7 +31,7 @@ def _laws(generator: torch.Generator, planted: bool) -> Mapping[str, Tensor]:
 WORLDS = (
     World(
         name="laws of size", draw=_laws,
-        says=f"{len(WIDTHS)} widths with {SEEDS} seeds at two ks; FVU follows a power law with a"
+        says=f"{len(WIDTHS)} widths with {SEEDS} seeds; FVU follows a power law with a"
         " floor, times normal errors of 2 % and a seed's own level of 10 %. Planted: one width is"
         " a tenth off",
         claims=(

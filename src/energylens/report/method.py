@@ -337,15 +337,15 @@ METHODS: tuple[Method, ...] = (
         text=(
             "n is the width, t the distinct tokens trained on, n_0 and t_0 their geometric means. "
             "The law is fitted for each site and k by least squares on ln FVU of the held-out "
-            "documents, with all parameters at least 0, after each seed's mean was taken to that of "
-            "all: a seed has its own text and its own held-out documents. A value lies in a 95 % "
-            "interval if holding the parameter there, and fitting the others anew, raises the sum "
-            "of squares by no more than Student's t² allows. The F test of lack of fit asks whether "
-            "points leave the law by more than seeds leave one another.",
+            "documents, with all parameters at least 0, after each seed's mean was taken to that "
+            "of all: a seed has its own text and its own held-out documents. A value lies in a "
+            "95 % interval if holding the parameter there, and fitting the others anew, raises "
+            "the sum of squares by no more than Student's t² allows. The F test of lack of fit "
+            "asks whether points leave the law by more than seeds leave one another.",
             "Two nulls stand beside. On shuffled states every coordinate's values were dealt out "
-            "among the tokens by itself, so no two have anything in common, and dictionaries of the "
-            "same sizes were trained on those. Random directions of the same width and k were not "
-            "trained at all.",
+            "among the tokens by itself, so no two have anything in common, and dictionaries of "
+            "the same sizes were trained on those. Random directions of the same width and k were "
+            "not trained at all.",
         ),
         sources=(GAO, KAPLAN, HOFFMANN),
         page="docs/studies.md",

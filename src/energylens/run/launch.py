@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from energylens.core.errors import BadInput, TasksLost
-from energylens.core.ports import Ending, Launcher, Progress, Store, Task, silence
+from energylens.core.ports import Advance, Ending, Launcher, Progress, Store, Task, silence
 from energylens.core.registry import Registry
 from energylens.run.arguments import command_line, parse
 from energylens.run.edges.store.folder import Folder
@@ -99,7 +99,7 @@ def run_tasks(
 def _try(
     tasks: Sequence[Task],
     launch: Launcher,
-    advance: Callable[[int], None],
+    advance: Advance,
     say: Callable[[str], None],
     *,
     last_try: bool,

@@ -125,16 +125,24 @@ def scaling_law(
 
 
 def log_slope(
-    loss: Float[Tensor, " point"], size: Float[Tensor, " point"], *, level: float = 0.95
+    loss: Float[Tensor, " point"],
+    size: Float[Tensor, " point"],
+    *,
+    block: Int[Tensor, " point"] | None = None,
+    level: float = 0.95,
 ) -> Interval:
     """Slope of ln loss on ln size, by least squares; Student's t interval over the points.
 
     nan where fewer than three sizes differ. A law with a floor is flatter than its exponent.
+    `block` as in `scaling_law`.
 
     Example:
         >>> size = torch.tensor([1.0, 2, 4, 8])
         >>> round(log_slope(3 * size**-0.5, size).estimate.item(), 6)
         -0.5
+
+    Raises:
+        BadInput: If blocks are not all at the same sizes.
     """
     from scipy.special import stdtrit
 
@@ -142,10 +150,11 @@ def log_slope(
     if len(x.unique()) < 3 or not bool(y.isfinite().all()):
         nan = torch.tensor(math.nan, dtype=torch.float64, device=y.device)
         return Interval(estimate=nan, low=nan, high=nan, level=checked_level(level))
+    y, spent = _levelled(y, size[:, None], block)
     x = x - x.mean()
     slope = (x * y).sum() / x.square().sum()
     off = y - y.mean() - slope * x
-    freedom = len(x) - 2
+    freedom = len(x) - 2 - spent
     error = (off.square().sum() / freedom / x.square().sum()).sqrt()
     half = float(stdtrit(freedom, (1 + checked_level(level)) / 2)) * error
     return Interval(estimate=slope, low=slope - half, high=slope + half, level=level)

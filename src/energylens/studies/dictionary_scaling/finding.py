@@ -90,25 +90,23 @@ def _figures(laws: Sequence[Row], slopes: Sequence[Row]) -> Iterator[tuple[str, 
 
 def _finding(law: Row, beside: Row) -> str:
     where = f"At {law['site']} with k {law['k']}"
+    tokens = f"with tokens by {_exponent(law, 'tokens')}"
     if law["why"]:
         text = f"{where} no law can be fitted: {law['why']}."
     elif not math.isfinite(law["width_exponent"]):
-        text = f"{where} only the text varies: {_told(law, 'tokens')}, {_floor(law)}."
+        text = f"{where} FVU falls {tokens}, {_floor(law)}; widths do not vary."
     elif not law["width_exponent_low"] > 0:
         text = (
             f"{where} no power law in width can be told from none: its exponent is"
             f" {_exponent(law, 'width')}."
         )
     else:
-        tokens = f" and {_told(law, 'tokens')}" if math.isfinite(law["tokens_exponent"]) else ""
-        text = f"{where} {_told(law, 'width')}{tokens}, {_floor(law)}."
+        text = f"{where} FVU falls with width by an exponent of {_exponent(law, 'width')}"
+        text += f" and {tokens}" if math.isfinite(law["tokens_exponent"]) else ""
+        text += f", {_floor(law)}."
     if law["misfit_p"] < LEVEL:
         text += f" The law is not the whole of it: repeats agree better (p {_p(law)})."
     return text + _against(beside)
-
-
-def _told(law: Row, axis: str) -> str:
-    return f"FVU falls with {axis} by an exponent of {_exponent(law, axis)}"
 
 
 def _exponent(law: Row, axis: str) -> str:

@@ -50,11 +50,15 @@ def _law(rows: Sequence[Row]) -> tuple[list[str], ScalingLaw]:
     known = [row for row in rows if math.isfinite(row["fvu"]) and row["fvu"] > 0]
     sizes = _tensor([[row[name] for name in axes or AXES[:1]] for row in known])
     fvu = _tensor([row["fvu"] for row in known])
+    return axes, scaling_law(fvu, sizes, block=_block(known))
+
+
+def _block(rows: Sequence[Row]) -> Tensor | None:
+    """The seed, whose text and held-out documents its dictionaries share. Where the text of one
+    ran out earlier, seeds cannot be taken to one level."""
     places = {str(sorted((row["width"], row["tokens"]) for row in mine))
-              for _, mine in grouped(known, "seed")}  # fmt: skip
-    # Where the text of one seed ran out earlier, seeds cannot be taken to one level.
-    block = torch.tensor([row["seed"] for row in known]) if len(places) == 1 else None
-    return axes, scaling_law(fvu, sizes, block=block)
+              for _, mine in grouped(rows, "seed")}  # fmt: skip
+    return torch.tensor([row["seed"] for row in rows]) if len(places) == 1 else None
 
 
 def _columns(axes: Sequence[str], law: ScalingLaw) -> Row:
@@ -77,8 +81,9 @@ def _columns(axes: Sequence[str], law: ScalingLaw) -> Row:
 def _slope(name: str, rows: Sequence[Row], value: str) -> Row:
     known = [row for row in rows if row[value] > 0]
     found = log_slope(
-        _tensor([row[value] for row in known]), _tensor([row["width"] for row in known])
-    )
+        _tensor([row[value] for row in known]), _tensor([row["width"] for row in known]),
+        block=_block(known) if known else None,
+    )  # fmt: skip
     return _ends(name, found)
 
 

@@ -52,7 +52,10 @@ def shuffled_rows(
                     if not store.done(part):
                         row = _row(learned, judged, width, k, options)
                         store.save(part, records={part: row}, scratch=True)
-                    rows.append({"site": site, "width": width, "k": k, **store.record(part)})
+                    rows.append({
+                        "site": site, "width": width, "k": k, "seed": options.seeds[0],
+                        **store.record(part),
+                    })  # fmt: skip
                     advance(1)
     return rows
 
