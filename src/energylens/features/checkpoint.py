@@ -20,6 +20,13 @@ Saved: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
 TENSORS, RECORD = "training.safetensors", "training.json"
 
 
+def is_of_training(path: Path) -> bool:
+    """Whether a path is named as a file of a `FolderCheckpoint`, or is a folder that holds one."""
+    if path.is_dir():
+        return (path / RECORD).is_file()
+    return path.name == RECORD or path.name.endswith(f".{TENSORS}")
+
+
 @runtime_checkable
 class Checkpoint(Protocol):
     """What `train` saves to and resumes from."""

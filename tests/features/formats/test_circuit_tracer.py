@@ -56,11 +56,19 @@ def test_a_threshold_below_0_is_written_as_0(generator, tmp_path):
     assert float(made.own["threshold"].min()) == -1
 
 
+def test_an_offset_that_is_subtracted_is_folded(generator, tmp_path):
+    made = dictionary("jumprelu", generator, hook_name="blocks.4.resid_post")
+    assert list(circuit_tracer.files(made)) == ["layer_4.safetensors"]
+    found = circuit_tracer.load(circuit_tracer.save(made, tmp_path / "layer_4.safetensors"))
+    x = draw(generator, 30, D)
+    assert_close(found.encode(x).dense(), made.encode(x).dense(), rtol=1e-5, atol=1e-5)
+    assert_close(found.reconstruct(x), made.reconstruct(x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "how"),
-    [("topk", {"subtracts_b_dec": False}), ("standard", {}),
-     ("standard", {"subtracts_b_dec": False, "d_out": 6})],
-)  # fmt: skip
+    [("topk", {"subtracts_b_dec": False}), ("standard", {"subtracts_b_dec": False, "d_out": 6})],
+)
 def test_what_circuit_tracer_does_not_have_is_not_written(name, how, generator, tmp_path):
     with pytest.raises(BadInput, match="circuit-tracer holds.*cannot be written"):
         circuit_tracer.save(dictionary(name, generator, **how), tmp_path / "layer_0.safetensors")

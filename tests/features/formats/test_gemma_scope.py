@@ -5,10 +5,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from energylens.core.errors import ArtifactRefused
+from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.formats import gemma_scope
+from energylens.features.formats.recognise import load_dictionary
 from tests.common.compare import assert_close
-from tests.features.formats.made import WIDTH, D, changed, draw, write_json
+from tests.features.formats.made import WIDTH, D, changed, dictionary, draw, same, write_json
 
 
 def params(generator, *, d_out=D):
@@ -80,6 +81,45 @@ def test_what_is_not_read_is_named(changes, message, generator, tmp_path):
     kept = {name: np.asarray(w) for name, w in params(generator).items()}
     with pytest.raises(ArtifactRefused, match=message):
         gemma_scope.load(write_npz(tmp_path / "params.npz", changed(kept, **changes)))
+
+
+@pytest.mark.parametrize("name", ["jumprelu", "standard"])
+@pytest.mark.parametrize("how", [{}, {"subtracts_b_dec": False, "d_out": 6}, {"skip": True}])
+def test_what_is_saved_does_the_same(name, how, generator, tmp_path):
+    made = dictionary(name, generator, model_name="tiny", **how)
+    folder = gemma_scope.save(made, tmp_path / "d")
+    assert (folder / gemma_scope.FILES["skip" in how]).is_file()
+    found = load_dictionary(folder)
+    x = draw(generator, 30, D)
+    assert found.architecture == "jumprelu"
+    assert_close(found.encode(x).dense(), made.encode(x).dense(), rtol=1e-5, atol=1e-5)
+    assert_close(found.reconstruct(x), made.reconstruct(x), rtol=1e-4, atol=1e-4)
+    again = gemma_scope.save(found, tmp_path / "again")  # nothing left to fold
+    same(load_dictionary(again), found, x)
+    assert [p.read_bytes() for p in sorted(folder.iterdir())] == [
+        p.read_bytes() for p in sorted(gemma_scope.save(made, tmp_path / "twice").iterdir())
+    ]
+
+
+def test_bfloat16_is_written_where_it_fits(generator, tmp_path):
+    made = dictionary("jumprelu", generator, subtracts_b_dec=False).to(dtype=torch.bfloat16)
+    found = gemma_scope.load(gemma_scope.save(made, tmp_path / "d"))
+    same(found, made, draw(generator, 30, D, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("name", ["topk", "gated", "groupmax"])
+def test_what_gemma_scope_does_not_have_is_not_written(name, generator, tmp_path):
+    with pytest.raises(BadInput, match=f"jumprelu alone: a {name} cannot be written"):
+        gemma_scope.save(dictionary(name, generator), tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_fills_the_memory_is_not_unfolded(tmp_path, generator):
+    kept = {name: np.asarray(w) for name, w in params(generator).items()}
+    path = tmp_path / "params.npz"
+    np.savez_compressed(path, **kept | {"b_dec": np.zeros(2**24, np.float32)})
+    with pytest.raises(ArtifactRefused, match="would unfold to 67 MB"):
+        gemma_scope.load(path)
 
 
 def test_a_pickled_array_is_not_run(tmp_path, generator):

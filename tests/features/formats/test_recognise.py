@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from energylens.core.errors import ArtifactRefused
+from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.formats import circuit_tracer, saelens, sparsify
 from energylens.features.formats.recognise import FORMATS, load_dictionary
 from tests.features.formats.made import D, dictionary, draw, save_pickle, write_json
@@ -117,6 +118,16 @@ def test_a_folder_of_two_programs_is_refused(generator, tmp_path):
     write_npz(folder / "params.npz", params(generator))
     with pytest.raises(ArtifactRefused, match="could be of Gemma Scope or SAELens"):
         load_dictionary(folder)
+
+
+def test_a_checkpoint_of_training_is_called_what_it_is(generator, tmp_path):
+    checkpoint = FolderCheckpoint(tmp_path / "kept", every=1)
+    checkpoint.save({"W_enc": draw(generator, 4, D)}, {"step": 3})
+    for path in (tmp_path / "kept", *(tmp_path / "kept").iterdir()):
+        with pytest.raises(ArtifactRefused, match="is a checkpoint of a training .*not a dict"):
+            load_dictionary(path)
+    with pytest.raises(ArtifactRefused, match="no dictionary that can be read.*found kept"):
+        load_dictionary(tmp_path)
 
 
 def test_a_path_with_nothing_or_something_else_is_refused(tmp_path):

@@ -7,10 +7,18 @@ from safetensors.torch import save_file
 
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.architecture import ARCHITECTURES
+from energylens.features.checkpoint import is_of_training
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import gemma_scope, saelens, sparsify
-from energylens.features.formats.disk import read_safetensors, write_file
-from energylens.features.formats.layout import Layout, dictionary_of, layout, pack, unpack
+from energylens.features.formats.disk import Write, read_safetensors, write_file
+from energylens.features.formats.layout import (
+    Layout,
+    dictionary_of,
+    layout,
+    pack,
+    unpack,
+    without_offset,
+)
 from energylens.features.formats.recognise import dictionary_format
 
 THRESHOLD = "activation_function.threshold"
@@ -20,7 +28,9 @@ _OF_OTHERS = {saelens.WEIGHTS, saelens.SPARSITY, sparsify.WEIGHTS, *gemma_scope.
 
 @dictionary_format(
     "circuit-tracer",
-    is_file=lambda path: path.suffix == ".safetensors" and path.name not in _OF_OTHERS,
+    is_file=lambda path: (
+        path.suffix == ".safetensors" and path.name not in _OF_OTHERS and not is_of_training(path)
+    ),
 )
 def load(path: Path | str) -> Dictionary:
     """Read the transcoder of one layer: ReLU, or JumpReLU where a threshold is stored.
@@ -50,32 +60,45 @@ def load(path: Path | str) -> Dictionary:
 def save(dictionary: Dictionary, path: Path | str) -> Path:
     """Write a transcoder as a file that circuit-tracer loads, whole or not at all.
 
+    A b_dec that is subtracted from the input is folded into the encoder's offset.
+
     Args:
-        dictionary: A standard or jumprelu that does not subtract b_dec, and writes rows as wide as
-            it reads.
+        dictionary: A standard or jumprelu that writes rows as wide as it reads.
         path: Must not exist; circuit-tracer's own files are called `layer_0.safetensors` and so on.
 
     Raises:
         BadInput: If the file exists, circuit-tracer has no such dictionary, or a value is not
             finite.
     """
-    path = Path(path)
+    (write,) = files(dictionary).values()
+    return write_file(Path(path), write)
+
+
+def files(dictionary: Dictionary) -> dict[str, Write]:
+    """The one file of a dictionary, under the name of its layer, and the function that writes it.
+
+    Raises:
+        BadInput: If circuit-tracer has no such dictionary, or a value is not finite.
+    """
     made = ARCHITECTURES[dictionary.architecture].finish(dictionary)
-    if (
-        made.architecture not in ("standard", "jumprelu")
-        or made.subtracts_b_dec
-        or made.d_in != made.d_out
-    ):
+    if made.architecture not in ("standard", "jumprelu") or made.d_in != made.d_out:
         raise BadInput(
-            "circuit-tracer holds standard and jumprelu transcoders of one width, without b_dec "
-            f"subtracted: a {made.architecture} from {made.d_in} to {made.d_out} values that "
-            f"{'subtracts' if made.subtracts_b_dec else 'leaves'} b_dec cannot be written"
+            "circuit-tracer holds standard and jumprelu of one width: a "
+            f"{made.architecture} from {made.d_in} to {made.d_out} values cannot be written"
         )
+    made = without_offset(made)
     wanted = _layout(threshold="threshold" in made.own, skip=made.W_skip is not None)
     kept = pack(made, wanted)
     if THRESHOLD in kept:
         kept[THRESHOLD].clamp_(min=0)
-    return write_file(path, lambda beside: save_file(kept, beside))
+    return {f"layer_{_layer(made)}.safetensors": lambda path: save_file(kept, path)}
+
+
+def _layer(dictionary: Dictionary) -> int:
+    """The layer that the metadata names; 0 where none does."""
+    site = re.match(r"blocks\.(\d+)\.", str(dictionary.metadata.get("hook_name")))
+    layer = dictionary.metadata.get("layer", int(site[1]) if site else 0)
+    return layer if type(layer) is int and layer >= 0 else 0
 
 
 def _layout(*, threshold: bool, skip: bool) -> Layout:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -16,8 +17,11 @@ from torch import Tensor
 
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.core.files import flush, write_atomic
+from energylens.results.format import size
 
 Write = Callable[[Path], object]
+MOST_UNFOLDED = 8
+"""Bytes that a byte of an archive may unfold to: stored weights give one, compressed ones two."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -56,9 +60,20 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     """The arrays of a file that `numpy.savez` wrote, on the CPU. No pickled array is read.
 
     Raises:
-        ArtifactRefused: If the file is missing or damaged, or an array holds no plain numbers.
+        ArtifactRefused: If the file is missing or damaged, if an array holds no plain numbers, or
+            if it would unfold to many times the size of the file, as weights never do.
     """
     _there(path)
+    try:
+        with ZipFile(path) as archive:
+            unfolded = sum(entry.file_size for entry in archive.infolist())
+    except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ArtifactRefused(f"{path} is no readable npz file of numbers: {error}") from error
+    if unfolded > MOST_UNFOLDED * path.stat().st_size + 2**20:
+        raise ArtifactRefused(
+            f"{path} has {size(path.stat().st_size)} and would unfold to {size(unfolded)}, which "
+            "weights do not: it is damaged or made to fill the memory, and was not read"
+        )
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
@@ -102,6 +117,12 @@ def read_pickle(path: Path, *, allow_pickle: bool) -> dict[str, Any]:
 def _there(path: Path) -> None:
     if not path.is_file():
         raise ArtifactRefused(f"{path} is missing: name the file, or the folder that holds it")
+
+
+def write_npz(path: Path, kept: Mapping[str, Tensor]) -> None:
+    """Write arrays as `numpy.savez` does; equal tensors give equal bytes."""
+    with path.open("wb") as file:  # by a path, numpy would add an ending of its own
+        np.savez(file, allow_pickle=False, **{n: t.cpu().numpy() for n, t in kept.items()})  # type: ignore[arg-type]
 
 
 def write_folder(folder: Path, files: Mapping[str, Write]) -> Path:

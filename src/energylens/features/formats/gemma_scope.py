@@ -1,15 +1,32 @@
 """Gemma Scope: `params.npz` (Gemma 2) or `params.safetensors` (Gemma Scope 2), all JumpReLU."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
-from energylens.core.errors import ArtifactRefused
+from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.features.architecture import ARCHITECTURES
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats.disk import read_json, read_npz, read_safetensors
-from energylens.features.formats.layout import dictionary_of, layout, unpack
+from energylens.features.formats.disk import (
+    Write,
+    read_json,
+    read_npz,
+    read_safetensors,
+    write_folder,
+    write_npz,
+)
+from energylens.features.formats.layout import (
+    dictionary_of,
+    layout,
+    pack,
+    unpack,
+    without_offset,
+)
 from energylens.features.formats.recognise import dictionary_format
 
 FILES = ("params.npz", "params.safetensors")
@@ -19,6 +36,7 @@ _NAMES = {
     "threshold": "threshold",
 }  # fmt: skip
 SKIP = "affine_skip_connection"
+_SAID = ("model_name", "hf_hook_point_in", "hf_hook_point_out")
 
 
 @dictionary_format("Gemma Scope 2", FILES[1])
@@ -53,8 +71,50 @@ def load(path: Path | str) -> Dictionary:
     )  # fmt: skip
 
 
+def save(dictionary: Dictionary, folder: Path | str) -> Path:
+    """Write a dictionary as a folder of Gemma Scope, all of it or nothing.
+
+    `params.npz` of Gemma Scope where that can hold it; with a skip, or in bfloat16,
+    `params.safetensors` of Gemma Scope 2. A ReLU becomes a JumpReLU whose thresholds are 0, and a
+    b_dec that is subtracted from the input is folded into the encoder's offset.
+
+    Args:
+        dictionary: A standard or jumprelu.
+        folder: Must not exist, or be empty.
+
+    Raises:
+        BadInput: If the folder is in use, if Gemma Scope has no such dictionary, or if a value is
+            not finite.
+    """
+    return write_folder(Path(folder), files(dictionary))
+
+
+def files(dictionary: Dictionary) -> dict[str, Write]:
+    """What the folder of a dictionary holds: by file name, the function that writes the file.
+
+    Raises:
+        BadInput: If Gemma Scope has no such dictionary, or a value is not finite.
+    """
+    made = ARCHITECTURES[dictionary.architecture].finish(dictionary)
+    if made.architecture not in ("standard", "jumprelu"):
+        raise BadInput(f"Gemma Scope holds jumprelu alone: a {made.architecture} cannot be written")
+    made = without_offset(made)
+    own = {"threshold": made.own.get("threshold", torch.zeros_like(made.b_enc)).clamp(min=0)}
+    made = replace(made, architecture="jumprelu", own=own)
+    if made.W_skip is None and made.W_enc.dtype != torch.bfloat16:  # numpy has no such type
+        kept = pack(made, layout(["W_enc"], **{name: name for name in _NAMES}))
+        return {FILES[0]: lambda path: write_npz(path, kept)}
+    skip = {} if made.W_skip is None else {"W_skip": SKIP}
+    kept = pack(made, layout(["W_enc", "W_skip"], **_NAMES, **skip))
+    said = {name: made.metadata[name] for name in _SAID if name in made.metadata}
+    text = json.dumps({"architecture": "jump_relu", "width": made.width, **said}, indent=2) + "\n"
+    return {
+        FILES[1]: lambda path: save_file(kept, path),
+        "config.json": lambda path: path.write_text(text, encoding="utf-8"),
+    }
+
+
 def _metadata(config: Path) -> dict[str, Any]:
     """What the settings beside the tensors of Gemma Scope 2 say, with names as they stand there."""
     found = read_json(config) if config.is_file() else {}
-    named = ("model_name", "hf_hook_point_in", "hf_hook_point_out")
-    return {name: found[name] for name in named if isinstance(found.get(name), str)}
+    return {name: found[name] for name in _SAID if isinstance(found.get(name), str)}

@@ -6,6 +6,7 @@ other way round is turned.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,6 +198,13 @@ def dictionary_of(
         architecture=architecture, k=width if k is None else k, own=own,
         subtracts_b_dec=subtracts_b_dec, metadata=dict(metadata), **weights,
     )  # fmt: skip
+
+
+def without_offset(dictionary: Dictionary) -> Dictionary:
+    """The same function of rows; what was subtracted from them is in the encoder's offset."""
+    if not dictionary.subtracts_b_dec:
+        return dictionary
+    return replace(dictionary.reading_from(dictionary.b_dec), subtracts_b_dec=False)
 
 
 def everywhere(threshold: Tensor, like: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from energylens.core.errors import ArtifactRefused
 from energylens.core.registry import Registry
+from energylens.features.checkpoint import is_of_training
 from energylens.features.dictionary import Dictionary
 
 
@@ -75,6 +76,11 @@ def load_dictionary(path: Path | str, *, allow_pickle: bool = False) -> Dictiona
     path = Path(path)
     if not path.exists():
         raise ArtifactRefused(f"{path} does not exist: name a folder or a file with a dictionary")
+    if is_of_training(path):
+        raise ArtifactRefused(
+            f"{path} is a checkpoint of a training that goes on, not a dictionary: let the training"
+            " end, which the same call does, and name the folder that it saves"
+        )
     found = format_of(path)
     if found is None:
         raise ArtifactRefused(_nearest(path))

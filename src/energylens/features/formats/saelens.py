@@ -10,8 +10,7 @@ those are written by the same rule, and SAELens refuses them by name.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.core.sites import canonical
 from energylens.features.architecture import ARCHITECTURES
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats.disk import read_json, read_safetensors, write_folder
+from energylens.features.formats.disk import Write, read_json, read_safetensors, write_folder
 from energylens.features.formats.layout import (
     Entry,
     Layout,
@@ -33,6 +32,7 @@ from energylens.features.formats.layout import (
     pack,
     setting,
     unpack,
+    without_offset,
 )
 from energylens.features.formats.recognise import dictionary_format
 from energylens.features.formats.saelens_config import SITES, Config, read_config
@@ -74,15 +74,14 @@ def save(dictionary: Dictionary, folder: Path | str) -> Path:
     return write_folder(Path(folder), files(dictionary))
 
 
-def files(dictionary: Dictionary) -> dict[str, Callable[[Path], object]]:
+def files(dictionary: Dictionary) -> dict[str, Write]:
     """What the folder of a dictionary holds: by file name, the function that writes the file.
 
     Raises:
         BadInput: If a value is not finite or not JSON.
     """
     made = ARCHITECTURES[dictionary.architecture].finish(dictionary)
-    if _is_transcoder(made) and made.subtracts_b_dec:
-        made = _without_offset(made)
+    made = without_offset(made) if _is_transcoder(made) else made
     kept = pack(made, _layout(made.architecture, skip=made.W_skip is not None))
     config = _config(made)
     return {
@@ -166,11 +165,6 @@ def _is_transcoder(dictionary: Dictionary) -> bool:
     """Whether SAELens' autoencoders cannot hold it, or it says itself that it writes elsewhere."""
     elsewhere = dictionary.metadata.get("hook_name_out") is not None
     return elsewhere or dictionary.W_skip is not None or dictionary.d_in != dictionary.d_out
-
-
-def _without_offset(dictionary: Dictionary) -> Dictionary:
-    """The same function of rows from which b_dec is not subtracted first."""
-    return replace(dictionary.reading_from(dictionary.b_dec), subtracts_b_dec=False)
 
 
 def _config(dictionary: Dictionary) -> str:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats.disk import read_json, read_safetensors, write_folder
+from energylens.features.formats.disk import Write, read_json, read_safetensors, write_folder
 from energylens.features.formats.layout import dictionary_of, layout, pack, setting, unpack
 from energylens.features.formats.recognise import dictionary_format
 
@@ -72,6 +72,15 @@ def save(dictionary: Dictionary, folder: Path | str) -> Path:
         BadInput: If the folder is in use, if sparsify has no such dictionary, or if a value is not
             finite.
     """
+    return write_folder(Path(folder), files(dictionary))
+
+
+def files(dictionary: Dictionary) -> dict[str, Write]:
+    """What the folder of a dictionary holds: by file name, the function that writes the file.
+
+    Raises:
+        BadInput: If sparsify has no such dictionary, or a value is not finite.
+    """
     if dictionary.architecture not in ACTIVATIONS or dictionary.d_in != dictionary.d_out:
         raise BadInput(
             f"sparsify holds {' and '.join(ACTIVATIONS)} of one width: a {dictionary.architecture} "
@@ -92,13 +101,18 @@ def save(dictionary: Dictionary, folder: Path | str) -> Path:
         "transcode": not dictionary.subtracts_b_dec,
     }
     text = json.dumps(config, indent=2) + "\n"
-    return write_folder(
-        Path(folder),
-        {
-            WEIGHTS: lambda path: save_file(kept, path),
-            CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
-        },
-    )
+    return {
+        WEIGHTS: lambda path: save_file(kept, path),
+        CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
+    }
+
+
+def folder_name(dictionary: Dictionary) -> str:
+    """The hookpoint that sparsify takes from a folder's name; empty if the metadata has none."""
+    site = str(dictionary.metadata.get("hook_name"))
+    layer = re.fullmatch(r"blocks\.(\d+)\.resid_post", site)
+    found = dictionary.metadata.get("hookpoint", f"layers.{layer[1]}" if layer else "")
+    return found if re.fullmatch(r"\w[\w.-]*", str(found)) else ""
 
 
 def _metadata(folder: Path, transcode: bool) -> dict[str, Any]:
