@@ -19,6 +19,8 @@ _WHERE = {
     "Subject": "energylens.activations.subject",
     "load": "energylens.activations.certify",
     "load_dictionary": "energylens.features.formats.recognise",
+    "from_pretrained": "energylens.features.pretrained",
+    "push_to_hub": "energylens.features.publish",
     "read_windows": "energylens.notebook",
     "train": "energylens.notebook",
     "align": "energylens.notebook",
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from energylens.energy.basins import compare_basins, find_basins
     from energylens.energy.descent import descend, slope_of
     from energylens.features.formats.recognise import load_dictionary
+    from energylens.features.pretrained import from_pretrained
+    from energylens.features.publish import push_to_hub
     from energylens.notebook import (
         ablate,
         align,

@@ -1,5 +1,6 @@
 """One dictionary: input rows → sparse code → output rows."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -133,3 +134,12 @@ class Dictionary:
                 f"the dictionary reads rows of {self.d_in} {self.W_enc.dtype} values, "
                 f"found {rows.shape[1]} {rows.dtype}: use the site and type it was trained on"
             )
+
+
+def weights_sha256(dictionary: Dictionary) -> str:
+    """Hash of what a dictionary computes with, whatever format it came in."""
+    digest = hashlib.sha256(f"{dictionary.architecture} {dictionary.k}".encode())
+    for name, weight in sorted(dictionary.weights.items()):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

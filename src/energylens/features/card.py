@@ -1,0 +1,245 @@
+"""The card of a dictionary on the hub, from the records of the run that judged it.
+
+Everything in it is computed: nothing of a run's text is taken for Markdown.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.features.dictionary import Dictionary, weights_sha256
+from energylens.features.formats.disk import read_json
+from energylens.features.formats.recognise import load_dictionary
+from energylens.results.record import Estimate, Summary
+from energylens.results.text import visible
+from energylens.sources.hub import is_repository
+
+_MARKUP = re.compile(r"([\\`*_\[\]<>|#~!$])")
+_INFERENCE = ("standard", "topk", "gated", "jumprelu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A run that judged dictionaries, and what it calls this one.
+
+    Attributes:
+        run: What `run.json` says.
+        summary: What it found.
+        label: The run's name of this dictionary; empty where it has but one.
+        ours: Whether the run holds, or hashed, these very weights.
+    """
+
+    run: Mapping[str, Any]
+    summary: Summary
+    label: str
+    ours: bool
+
+
+def read_judged(dictionary: Dictionary, run: Path | str) -> Judged:
+    """Read the run that trained or evaluated a dictionary.
+
+    Args:
+        dictionary: What is to be described; its weights are looked for in the run.
+        run: A run folder with `run.json` and `summary.json`.
+
+    Raises:
+        BadInput: If the folder holds no finished run.
+        ArtifactRefused: If a record is damaged.
+    """
+    folder = Path(run)
+    if not (folder / "summary.json").is_file() or not (folder / "run.json").is_file():
+        raise BadInput(f"{folder} holds no finished run: give the folder of one, with summary.json")
+    summary = Summary.from_json((folder / "summary.json").read_bytes(), f"{folder}/summary.json")
+    record = read_json(folder / "run.json")
+    sha256 = weights_sha256(dictionary)
+    inputs = record.get("inputs") or {}
+    for name, entry in inputs.items():
+        if name.startswith("dictionary") and isinstance(entry, dict) and sha256 in entry.values():
+            return Judged(run=record, summary=summary, label=str(entry.get("name")), ours=True)
+    ours = any(sha256 == found for found in _kept_there(folder))
+    return Judged(run=record, summary=summary, label="", ours=ours)
+
+
+def _kept_there(folder: Path) -> Iterator[str]:
+    """Hashes of the dictionaries that a run has left."""
+    for config in sorted(folder.glob("dictionar*/**/cfg.json")):
+        try:
+            yield weights_sha256(load_dictionary(config.parent))
+        except ArtifactRefused:
+            continue
+
+
+def model_card(
+    dictionary: Dictionary,
+    repository: str,
+    subfolder: str,
+    *,
+    judged: Judged | None = None,
+    license: str | None = None,
+) -> str:
+    """README.md of a dictionary: what it is, how to load it, and how it was judged.
+
+    Args:
+        dictionary: What is described.
+        repository: Hub id it will lie at.
+        subfolder: Folder of the repository.
+        judged: The run that judged it; None: the card says that nothing did.
+        license: Name of a licence as the hub knows it, as in "mit"; left out if None.
+    """
+    model = str(dictionary.metadata.get("model_name") or "")
+    readable = saelens_holds(dictionary)
+    head: dict[str, Any] = {
+        "library_name": "saelens" if readable else "energylens",
+        "tags": ["energylens", "sparse-autoencoder", "mechanistic-interpretability"]
+        + (["saelens"] if readable else []),
+        **({"license": license} if license else {}),
+        **({"base_model": model} if is_repository(model) else {}),
+    }
+    lines = [
+        "---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---",
+        mark(subfolder), "",
+        f"# {_plain(repository.split('/')[-1])}: {_plain(subfolder)}", "",
+        _lead(dictionary), "",
+        *_table(("", ""), _facts(dictionary)), "",
+        "## Evaluation", "",
+        *(_evaluation(judged) if judged else [NOT_EVALUATED]), "",
+        "## Loading", "",
+        *_loading(repository, subfolder, readable=readable), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+NOT_EVALUATED = (
+    "Not evaluated: no run was given when this was uploaded, so nothing here says how much of the "
+    "states it keeps, or whether its features mean more than random directions."
+)
+
+
+def mark(subfolder: str) -> str:
+    """The line by which a card is known as ours, and as that of this folder."""
+    return f"<!-- card of {subfolder} by energylens; without this line it is left as it is -->"
+
+
+def saelens_holds(dictionary: Dictionary) -> bool:
+    """Whether SAELens reads what is written of a dictionary, or has no such kind."""
+    writes_elsewhere = dictionary.W_skip is not None or dictionary.d_in != dictionary.d_out
+    elsewhere = writes_elsewhere or dictionary.metadata.get("hook_name_out") is not None
+    return dictionary.architecture in (("standard", "jumprelu") if elsewhere else _INFERENCE)
+
+
+def _lead(dictionary: Dictionary) -> str:
+    site, model = (dictionary.metadata.get(name) for name in ("hook_name", "model_name"))
+    where = f" of {_plain(site)}" if site else ""
+    whose = f" in {_plain(model)}" if model else ""
+    return (
+        f"A sparse dictionary{where}{whose}: {dictionary.width:,} features, {dictionary.k:,} of"
+        " them active a row."
+    )
+
+
+def _facts(dictionary: Dictionary) -> list[tuple[str, str]]:
+    said = dictionary.metadata
+    offset = "subtracted from the input, added to the output"
+    facts = [
+        ("model", said.get("model_name")), ("site read", said.get("hook_name")),
+        ("site written", said.get("hook_name_out")),
+        ("architecture", dictionary.architecture),
+        ("features", f"{dictionary.width:,}"), ("active a row, k", f"{dictionary.k:,}"),
+        ("width of the rows", f"{dictionary.d_in:,}" if dictionary.d_in == dictionary.d_out
+         else f"{dictionary.d_in:,} read, {dictionary.d_out:,} written"),
+        ("type", str(dictionary.W_enc.dtype).removeprefix("torch.")),
+        ("b_dec", offset if dictionary.subtracts_b_dec else "added to the output alone"),
+        ("skip", "W_skip x is added" if dictionary.W_skip is not None else None),
+        ("SHA-256 of the weights", weights_sha256(dictionary)),
+    ]  # fmt: skip
+    return [(name, _plain(value)) for name, value in facts if value is not None]
+
+
+def _evaluation(judged: Judged) -> list[str]:
+    summary, figures = judged.summary, _of_label(judged)
+    first = [name for name in summary.cards if name in figures]
+    order = [*first, *(name for name in figures if name not in first)]
+    whose = (
+        "The run holds these very weights."
+        if judged.ours
+        else "The run does not hold these weights, so that it judged them is the uploader's word."
+    )
+    return [
+        f"{_plain(summary.finding, 4000)} {_plain(summary.detail, 4000)}".strip(), "",
+        *_table(("measure", "value", "95 %", "null", "units"),
+                [_figure(name, figures[name]) for name in order]), "",
+        *_table(("", ""), _provenance(judged)), "",
+        whose, "",
+        *(f"- {'Held' if control.passed else '**Failed**'}: {_plain(control.sentence, 400)}"
+          for control in summary.controls.values()),
+        *(f"- Suspicious: {_plain(sentence, 400)}" for sentence in summary.suspicious),
+        *(f"- Limit: {_plain(sentence, 400)}" for sentence in summary.limits),
+    ]  # fmt: skip
+
+
+def _of_label(judged: Judged) -> dict[str, Estimate]:
+    """The figures of this dictionary; all of them where a run has but one."""
+    figures = dict(judged.summary.figures)
+    own = {name: found for name, found in figures.items() if judged.label in name.split(".")[1:]}
+    return own or figures
+
+
+def _figure(name: str, found: Estimate) -> tuple[str, ...]:
+    """One line of numbers; what the run does not say is a dash."""
+    told = {word.split(" ")[0]: word for word in found.told}
+    value = " ".join(found.value_and_unit)
+    undefined = f", {found.undefined:,} undefined" if found.undefined else ""
+    cells = (
+        found.label or name, value, told.get("95", "–").removeprefix("95 % "),
+        told.get("null", "–").removeprefix("null "),
+        (f"{found.n:,} {found.n_unit}" if found.n else "–") + undefined,
+    )  # fmt: skip
+    return tuple(_plain(cell, 200) for cell in cells)
+
+
+def _provenance(judged: Judged) -> list[tuple[str, str]]:
+    """Model, text and tokens as the run recorded them."""
+    run, inputs = judged.run, judged.run.get("inputs") or {}
+    rows = [("study", judged.summary.study), ("grade", judged.summary.grade)]
+    for name, entry in inputs.items():
+        if isinstance(entry, dict) and not name.startswith("dictionary"):
+            counted = f", {entry['documents']:,} documents" if "documents" in entry else ""
+            sha256 = str(entry.get("sha256") or "")[:16]
+            rows.append((name, f"{entry.get('name')} {sha256}{counted}"))
+    options = run.get("options") or {}
+    rows += [(name.replace("_", " "), f"{options[name]:,}") for name in
+             ("tokens", "train_tokens", "context", "documents", "steps")
+             if isinstance(options.get(name), int)]  # fmt: skip
+    rows += [
+        ("seeds", ", ".join(map(str, run.get("seeds") or []))),
+        ("energylens", str((run.get("versions") or {}).get("energylens", ""))),
+        ("date", str(run.get("finished") or "")[:10]),
+    ]
+    return [(name, _plain(value)) for name, value in rows if value]
+
+
+def _loading(repository: str, subfolder: str, *, readable: bool) -> list[str]:
+    place = f'"{repository}", subfolder="{subfolder}"'
+    theirs = [
+        "```python", "from sae_lens import SAE", "",
+        f'sae = SAE.from_pretrained("{repository}", "{subfolder}")', "```",
+    ]  # fmt: skip
+    return [
+        "```python", "import energylens as el", "",
+        f"dictionary = el.from_pretrained({place})",
+        "code = dictionary.encode(rows)  # rows: states of the site, [n, d]", "```", "",
+        *(theirs if readable else ["SAELens has no dictionary of this kind."]),
+    ]  # fmt: skip
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _plain(value: object, most: int = 120) -> str:
+    """A text in which Markdown and HTML find nothing to do."""
+    return _MARKUP.sub(r"\\\1", visible(str(value), most=most).replace("&", "&amp;"))
