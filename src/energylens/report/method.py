@@ -394,6 +394,21 @@ METHODS: tuple[Method, ...] = (
         sources=(WESTFALL, RAMSAUER, HOOVER),
         page="docs/planted-energies.md",
     ),
+    Method(
+        anchor="method-conversion",
+        title="Round trip of files",
+        table="conversion_tensors",
+        formula=("difference = max ‖ŷ − ŷ'‖ / ‖ŷ − b_dec‖ over rows",),
+        text=(
+            "The files are read back as any others would be, and random rows go through the "
+            "dictionary that was read (ŷ) and through that of the files (ŷ'). Half of the rows are "
+            "normal, at lengths over four powers of ten; the other half lie along single encoder "
+            "rows, far enough for the feature to fire.",
+            "Rounding is the same difference between the source and itself in float64. The null is "
+            "a wrong file: the source with its decoder rows dealt out among the features.",
+        ),
+        page="docs/formats.md",
+    ),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from energylens.report.figures import (
     classes,
     contest,
     controls,
+    conversion,
     depth,
     dictionaries,
     layers,
@@ -56,6 +57,7 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     scaling.sizes,
     scaling.exponents,
     scaling.frontier,
+    conversion.figure,
 )
 
 

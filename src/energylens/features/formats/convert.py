@@ -1,0 +1,55 @@
+"""A dictionary in the files of another program: which program holds what."""
+
+from collections.abc import Callable, Mapping
+
+from energylens.core.errors import BadInput, UnknownName
+from energylens.features.dictionary import Dictionary
+from energylens.features.formats import circuit_tracer, gemma_scope, saelens, sparsify
+from energylens.features.formats.disk import Write
+
+Files = Mapping[str, Write]
+
+WRITTEN: Mapping[str, Callable[[Dictionary], Files]] = {
+    "saelens": saelens.files,
+    "sparsify": sparsify.files,
+    "gemma_scope": gemma_scope.files,
+    "circuit_tracer": circuit_tracer.files,
+}
+PICKLES = ("dictionary_learning", "openai")
+
+
+def files_of(dictionary: Dictionary, to: str) -> tuple[Files, str]:
+    """A dictionary as the files of a program.
+
+    Args:
+        dictionary: What to write.
+        to: The program, one of `WRITTEN`.
+
+    Returns:
+        By path, the function that writes the file; and which of the paths, or which folder of
+        them, names the dictionary (empty: the folder of all).
+
+    Raises:
+        BadInput: If the program keeps pickles, or has no such dictionary, or a value is not finite.
+    """
+    refuse_unwritten(to)
+    files = WRITTEN[to](dictionary)
+    if to == "circuit_tracer":
+        return files, next(iter(files))
+    folder = sparsify.folder_name(dictionary) if to == "sparsify" else ""
+    return {f"{folder}/{name}".lstrip("/"): write for name, write in files.items()}, folder
+
+
+def refuse_unwritten(to: str) -> None:
+    """Refuse a program whose files are not written.
+
+    Raises:
+        BadInput: If it keeps pickles, or is not known.
+    """
+    if to in PICKLES:
+        raise BadInput(
+            f"{to} keeps pickles, which can hold code and are read but never written here: convert"
+            f" to {', '.join(WRITTEN)}"
+        )
+    if to not in WRITTEN:
+        raise UnknownName("format that is written", to, WRITTEN)
