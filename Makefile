@@ -25,7 +25,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-gpu check bench bench-features levels docs photographs lock clean
+.PHONY: help demo test test-slow test-gpu check bench bench-features levels formats docs photographs lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ bench-features: $(DONE)/dev $(DONE)/peers ## a training step of our dictionaries
 
 levels: $(DONE)/dev ## simulate how often every p fires where nothing is (some ten minutes); docs/levels.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.level_table $(ARGS)
+
+formats: $(DONE)/dev $(DONE)/peers ## dictionaries through every program's files and back, by our code and theirs; docs/formats.md
+	@PYTHONPATH=src:. $(PEERS)/bin/python -m tools.format_table
 
 docs: $(DONE)/docs ## write the pages of measures and families and build the site into site/
 	@$(BIN)/python tools/measure_pages.py

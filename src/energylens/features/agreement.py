@@ -59,27 +59,45 @@ def agreement(
     dealt_out, exact = replace(first, W_dec=first.W_dec[order]), first.to(dtype=torch.float64)
     parts: dict[str, list[Tensor]] = {"difference": [], "rounding": [], "dealt_out": []}
     fired = torch.zeros(first.width, dtype=torch.bool, device=rows.device)
-    identical, apart, largest, silent = True, 0.0, 0.0, 0
+    identical, activation, largest, silent = True, 0.0, 0.0, 0
     for some in rows.split(ROWS_AT_ONCE):
         codes = [dictionary.encode(some).dense().double() for dictionary in (first, second)]
         made = first.reconstruct(some)
         again = second.reconstruct(some)
         identical &= bool(torch.equal(made, again) and torch.equal(*codes))
-        apart = max(apart, float((codes[0] - codes[1]).abs().max()))
+        activation = max(activation, float((codes[0] - codes[1]).abs().max()))
         largest = max(largest, float(codes[0].abs().max()))
         fired |= (codes[0] != 0).any(0)
-        length = (made.double() - first.b_dec.double()).norm(dim=1)
-        silent += int((length == 0).sum())
+        silent += int((made == first.b_dec).all(1).sum())
         others = (again, exact.reconstruct(some.double()), dealt_out.reconstruct(some))
         for name, other in zip(parts, others, strict=True):
-            part = (other.double() - made.double()).norm(dim=1) / length
-            parts[name].append(part[length > 0])
-    worst = {name: float(torch.cat(found).max()) if any(map(len, found)) else math.nan
-             for name, found in parts.items()}  # fmt: skip
+            parts[name].append(apart_by(made, other, first.b_dec))
+    worst = {name: _largest(torch.cat(found)) for name, found in parts.items()}
     return Agreement(
         rows=len(rows), silent=silent, fired=int(fired.sum()), identical=identical,
-        activations=apart / largest if largest else math.nan, **worst,
+        activations=activation / largest if largest else math.nan, **worst,
     )  # fmt: skip
+
+
+def apart_by(
+    made: Float[Tensor, "sample d_out"],
+    other: Float[Tensor, "sample d_out"],
+    b_dec: Float[Tensor, " d_out"],
+) -> Float[Tensor, " sample"]:
+    """‖ŷ − ŷ'‖ / ‖ŷ − b_dec‖ of each row, in float64; nan where ŷ is b_dec.
+
+    Example:
+        >>> apart_by(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 5.0]]), torch.zeros(2))
+        tensor([0.2000], dtype=torch.float64)
+    """
+    length = (made.double() - b_dec.double()).norm(dim=1)
+    apart = (other.double() - made.double()).norm(dim=1)
+    return torch.where(length > 0, apart / length, math.nan)
+
+
+def _largest(apart: Float[Tensor, " sample"]) -> float:
+    known = apart[apart.isfinite()]
+    return float(known.max()) if len(known) else math.nan
 
 
 def telling_rows(

@@ -107,7 +107,8 @@ def files(dictionary: Dictionary) -> dict[str, Write]:
     skip = {} if made.W_skip is None else {"W_skip": SKIP}
     kept = pack(made, layout(["W_enc", "W_skip"], **_NAMES, **skip))
     said = {name: made.metadata[name] for name in _SAID if name in made.metadata}
-    text = json.dumps({"architecture": "jump_relu", "width": made.width, **said}, indent=2) + "\n"
+    said |= {"architecture": "jump_relu", "width": made.width, "affine_connection": bool(skip)}
+    text = json.dumps(said, indent=2) + "\n"
     return {
         FILES[1]: lambda path: save_file(kept, path),
         "config.json": lambda path: path.write_text(text, encoding="utf-8"),
