@@ -62,6 +62,8 @@ class FakeHub(BaseHTTPRequestHandler):
         elif path.startswith("/api/models/some/model"):
             siblings = [{"rfilename": name} for name in files]
             self._json({"id": "some/model", "sha": COMMIT, "siblings": siblings})
+        elif path.startswith("/api/datasets/some/data"):
+            self._json({"id": "some/data", "sha": COMMIT, "siblings": []})
         elif path.startswith("/some/model/resolve/"):
             self._file(files.get(path.split("/", 5)[5]))
         else:

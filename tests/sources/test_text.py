@@ -1,4 +1,8 @@
+import base64
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
 
 import pyarrow as pa
@@ -190,3 +194,21 @@ def test_an_error_in_a_later_piece_names_its_byte(tmp_path):
     lines.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
     with pytest.raises(BadInput, match=r"not UTF-8 text \(byte 24\)"):
         list(stream_text([lines]))
+
+
+def test_one_row_group_larger_than_the_memory_it_is_read_in(tmp_path):
+    """90 MB in one row group: what Arrow holds at once is a fraction of that."""
+    path, rows = tmp_path / "big.parquet", 6000
+    texts = [base64.b64encode(os.urandom(11_250)).decode() for _ in range(rows)]
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=10**9, use_dictionary=False)
+    assert pq.ParquetFile(path).num_row_groups == 1 and path.stat().st_size > 60e6
+    code = (
+        "import sys, pyarrow\n"
+        "from energylens.sources.text import stream_text\n"
+        "found = sum(1 for _ in stream_text([sys.argv[1]]))\n"
+        "print(found, pyarrow.default_memory_pool().max_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    found, held = map(int, done.stdout.split())
+    assert found == rows and held < 50e6, f"{held / 1e6:.0f} MB held at once"

@@ -145,8 +145,19 @@ def _switched_off() -> bool:
 
 
 def _ask(repository: str, revision: str | None, wanted: Wanted) -> Any:
-    """What the hub says of a repository, or the reason why it said nothing."""
+    """What the hub says of a repository of models, or the reason why it said nothing."""
     from huggingface_hub import HfApi
+
+    def info() -> Any:
+        return HfApi().model_info(repository, revision=revision, timeout=ANSWER_WITHIN)
+
+    return _answer(repository, revision, wanted.word, wanted.instead, info)
+
+
+def _answer(
+    repository: str, revision: str | None, word: str, instead: str, info: Callable[[], Any]
+) -> Any:
+    """What the hub answers, or the reason why it gave none."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
         GatedRepoError,
         HfHubHTTPError,
@@ -156,26 +167,51 @@ def _ask(repository: str, revision: str | None, wanted: Wanted) -> Any:
     )
 
     try:
-        return HfApi().model_info(repository, revision=revision, timeout=ANSWER_WITHIN)
+        return info()
     except GatedRepoError:
         raise BadInput(
-            f"{wanted.word} {repository!r} is gated: accept its terms on the hub and log in with"
+            f"{word} {repository!r} is gated: accept its terms on the hub and log in with"
             " `hf auth login`"
         ) from None
     except RepositoryNotFoundError:
+        kind = "dataset" if word == "dataset" else "model"
         raise BadInput(
-            f"no path and no public hub model is named {repository!r}: check the spelling, or give"
-            f" {wanted.instead}"
+            f"no path and no public hub {kind} is named {repository!r}: check the spelling, or give"
+            f" {instead}"
         ) from None
     except RevisionNotFoundError:
         raise BadInput(
-            f"{wanted.word} {repository!r} has no revision {revision!r}: see its hub page"
+            f"{word} {repository!r} has no revision {revision!r}: see its hub page"
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no status"
         return f"the hub answered with an error ({status})"
     except (OSError, HTTPError):
         return f"the hub gave no answer within {ANSWER_WITHIN:.0f} s"
+
+
+def dataset_commit(repository: str, *, revision: str | None) -> str:
+    """The commit that a branch or tag of a dataset stands for now.
+
+    Raises:
+        BadInput: If the hub has no such dataset or revision, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    if not is_repository(repository):
+        raise BadInput(
+            f"{repository!r} is neither a folder that exists nor a dataset of the hub, owner/name"
+        )
+    if _switched_off():
+        raise BadInput(f"dataset {repository!r} is streamed, and the hub is switched off: connect")
+
+    def info() -> Any:
+        return HfApi().dataset_info(repository, revision=revision, timeout=ANSWER_WITHIN)
+
+    answer = _answer(repository, revision, "dataset", "a file, a folder or another dataset", info)
+    if isinstance(answer, str):
+        raise BadInput(f"dataset {repository!r} is not to be had, {answer}: connect and try again")
+    return str(answer.sha)
 
 
 def readme(repository: str, revision: str | None) -> str | None:

@@ -5,23 +5,32 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import torch
 
 from energylens.core.errors import BadInput
+from energylens.core.files import sha256
 from energylens.sources.default_text import default_documents
 from energylens.sources.document import Document
+from energylens.sources.hub_text import (
+    NAME_FIELDS,
+    hub_text,
+    hub_text_record,
+    is_hub_text,
+    stream_hub_text,
+)
 
 _CODE_SUFFIX = re.compile(
     r"\.(c|cc|cpp|cs|cu|go|h|hpp|java|jl|js|kt|lua|php|pl|py|r|rb|rs|scala|sh|sql|swift|ts)",
     re.IGNORECASE,
 )
-_NAME_FIELDS = ("id", "name", "title")
 # Bytes of a text file that a stream holds at once: with their tokens some 200 MB.
 LONGEST = 4 * 2**20
 _ROWS_AT_ONCE = 256
+_PAGE = 2**20
 _LONGEST_CHARACTER = 4
 
 
@@ -44,7 +53,8 @@ def load_text(paths: Sequence[Path | str] | Literal["default"]) -> Corpus:
     """Read documents from files and folders, or take the default text.
 
     A text file is one document; of a folder, each file is (in order of name, with those below,
-    hidden ones left out); a row of Parquet and a line of JSONL is one, by its field `text`. Where
+    hidden ones left out); a row of Parquet and a line of JSONL is one, by its field `text`; so is a
+    row of a dataset, `hf:owner/name:config:split[:5000]#column`, which says where it ends. Where
     all files of one folder lie in two or more subfolders, these name the kinds of text; else the
     kind is `code` or `text`, by the ending of the name. The default text is presidential messages,
     the Python documentation, Python's own library, tables of numbers, patterns and plays.
@@ -55,6 +65,7 @@ def load_text(paths: Sequence[Path | str] | Literal["default"]) -> Corpus:
     if isinstance(paths, str):
         documents, name = default_documents() if paths == "default" else _refuse_string(paths)
     else:
+        _refuse_endless(paths)
         documents, name = list(stream_text(paths, longest=None)), _name(_given(paths))
     if not any(document.text.strip() for document in documents):
         raise BadInput(f"{_shown(paths)} holds no text: every document in it is empty")
@@ -62,28 +73,51 @@ def load_text(paths: Sequence[Path | str] | Literal["default"]) -> Corpus:
 
 
 def stream_text(
-    paths: Sequence[Path | str] | Literal["default"], *, longest: int | None = LONGEST
+    paths: Sequence[Path | str] | Literal["default"],
+    *,
+    longest: int | None = LONGEST,
+    skip: int = 0,
 ) -> Iterator[Document]:
     """The documents of `load_text`, in the same order, read one at a time as they are asked for.
 
     A text file of more than `longest` bytes gives several documents, each named by the bytes it
     holds and ended where a line ends; with None, every file is one document. Parquet is read some
-    hundred rows at a time, JSONL by the line.
+    hundred rows at a time, JSONL by the line, a dataset of the hub (`hub_text`) by the row.
+
+    Args:
+        paths: As for `load_text`.
+        longest: Bytes of a text file that are one document at the most.
+        skip: Documents to pass over, as a run does that goes on; a dataset given alone passes over
+            rows without handing them out.
 
     Raises:
         BadInput: At once if a path is missing or `longest` is no more than a character; later, on
             reaching it, as `load_text` does.
     """
     if isinstance(paths, str):
-        return iter((default_documents() if paths == "default" else _refuse_string(paths))[0])
+        found = default_documents() if paths == "default" else _refuse_string(paths)
+        return islice(iter(found[0]), skip, None)
     if longest is not None and longest <= _LONGEST_CHARACTER:
         raise BadInput(f"pieces of {longest} bytes were asked for: one holds more than a character")
     given = _given(paths)
-    files = [(path, file) for path in given for file in _files(path)]
-    kinds = _subfolders(given[0], [file for _, file in files]) if len(given) == 1 else {}
+    if len(given) == 1 and is_hub_text(given[0]):
+        return stream_hub_text(hub_text(given[0]), skip=skip)
+    streams = [
+        stream_hub_text(hub_text(path))
+        if is_hub_text(path)
+        else _stream_files(path, _files(path), longest, alone=len(given) == 1)
+        for path in given
+    ]
+    return islice(chain.from_iterable(streams), skip, None)
+
+
+def _stream_files(
+    path: Path, files: Sequence[Path], longest: int | None, *, alone: bool
+) -> Iterator[Document]:
+    kinds = _subfolders(path, files) if alone else {}
     return (
         replace(document, kind=kinds.get(file, document.kind))
-        for path, file in files
+        for file in files
         for document in _read(file, _label(path, file), longest)
     )
 
@@ -122,6 +156,36 @@ def _drawn(held: list[Document], generator: torch.Generator) -> Document:
     return held.pop()
 
 
+def text_identity(paths: Sequence[Path | str] | Literal["default"]) -> dict[str, Any]:
+    """What tells a text from any other, without reading all of it as documents.
+
+    Of files that is the SHA-256 of their bytes, in order, with their names; of a dataset of the hub
+    its commit, configuration, split, rows and column, which fix what is read: see
+    `hub_text_record`.
+
+    Returns:
+        `name`, `sha256` of the rest, and `sources`.
+
+    Raises:
+        BadInput: If a path is missing, or the hub does not know a dataset or cannot be reached.
+    """
+    sources: list[Any]
+    if isinstance(paths, str):
+        corpus = load_text(paths)
+        sources, name = [{"text": corpus.sha256}], corpus.name
+    else:
+        given = _given(paths)
+        sources, name = [], _name(given)
+        for path in given:
+            if is_hub_text(path):
+                sources.append(hub_text_record(hub_text(path)))
+            else:
+                sources.append({_label(path, file): sha256(file) for file in _files(path)})
+    listed = json.dumps(sources, ensure_ascii=False, sort_keys=True)
+    digest = hashlib.sha256(listed.encode()).hexdigest()
+    return {"name": name, "sha256": digest, "sources": sources}
+
+
 def text_sha256(documents: Iterable[Document]) -> str:
     """Hash of names and texts, in order: `Corpus.sha256` of the same documents."""
     digest = hashlib.sha256()
@@ -133,6 +197,15 @@ def text_sha256(documents: Iterable[Document]) -> str:
     return digest.hexdigest()
 
 
+def _refuse_endless(paths: Sequence[Path | str]) -> None:
+    for path in paths:
+        if is_hub_text(path) and hub_text(path).last is None:
+            raise BadInput(
+                f"text {path} has no end here and would be read whole: say how many rows, as in"
+                f" {str(path).partition('#')[0]}[:5000]"
+            )
+
+
 def _refuse_string(paths: str) -> NoReturn:
     raise BadInput(f"text was given as the string {paths!r}: give a list of paths")
 
@@ -140,11 +213,13 @@ def _refuse_string(paths: str) -> NoReturn:
 def _given(paths: Sequence[Path | str]) -> list[Path]:
     if not paths:
         raise BadInput("no text was given: name at least one file or folder")
-    return [Path(path).expanduser() for path in paths]
+    return [Path(path) if is_hub_text(path) else Path(path).expanduser() for path in paths]
 
 
 def _name(given: Sequence[Path]) -> str:
-    return ", ".join(path.resolve().name for path in given)
+    return ", ".join(
+        hub_text(path).label if is_hub_text(path) else path.resolve().name for path in given
+    )
 
 
 def _shown(paths: Sequence[Path | str]) -> str:
@@ -243,11 +318,12 @@ def _read_parquet(file: Path, label: str) -> Iterator[Document]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file) as table:
+        # A row group may hold the whole file: its pages are read as they are needed.
+        with pq.ParquetFile(file, pre_buffer=False, buffer_size=_PAGE) as table:
             columns = table.schema_arrow.names
             if "text" not in columns:
                 raise BadInput(f"{file} has no column 'text': its columns are {', '.join(columns)}")
-            key = next((name for name in _NAME_FIELDS if name in columns), None)
+            key = next((name for name in NAME_FIELDS if name in columns), None)
             wanted = ["text"] + ([key] if key else [])
             row = 0
             for some in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
@@ -272,7 +348,7 @@ def _read_jsonl(file: Path, label: str) -> Iterator[Document]:
         if not isinstance(fields, dict) or "text" not in fields:
             there = ", ".join(fields) if isinstance(fields, dict) else type(fields).__name__
             raise BadInput(f"{file} line {number} has no field 'text': it has {there}")
-        name = next((fields[key] for key in _NAME_FIELDS if key in fields), number)
+        name = next((fields[key] for key in NAME_FIELDS if key in fields), number)
         yield _record(f"{file} line {number}", f"{label} {name}", fields["text"])
 
 
