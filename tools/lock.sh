@@ -8,7 +8,7 @@ pin() { uv pip compile --quiet --config-file requirements/uv.toml "$@"; }
 set -- "$@" -c requirements/torch.in --no-emit-package torch
 
 pin "$@" pyproject.toml -o requirements/lock.txt
-pin "$@" pyproject.toml -c requirements/lock.txt --extra test --extra check -o requirements/dev.txt
+pin "$@" pyproject.toml -c requirements/lock.txt --extra test --extra check --extra data -o requirements/dev.txt
 pin "$@" pyproject.toml -c requirements/dev.txt --extra docs -o requirements/docs.txt
 pin "$@" requirements/build.in -c requirements/lock.txt -o requirements/build.txt
 pin "$@" requirements/peers.in -o requirements/peers.txt

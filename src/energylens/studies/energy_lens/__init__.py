@@ -25,7 +25,8 @@ class EnergyLens:
     """The model: smollm2 or tiny (packaged), a hub id, a folder of safetensors, a GGUF file."""
 
     text: tuple[str, ...] = ()
-    """Files or folders of text (txt, md, py, jsonl, parquet); default: six kinds of text."""
+    """Files or folders of text (txt, md, py, jsonl, parquet), or datasets (hf:owner/name[:5000]);
+    default: six kinds of text."""
 
     sites: tuple[str, ...] = ()
     """Residual sites, such as blocks.3.resid_post; default: five over the depth."""

@@ -23,7 +23,8 @@ class EnergyLensModels:
     of the default ones, one that cannot be fetched is left out."""
 
     text: tuple[str, ...] = ()
-    """Files or folders of text (txt, md, py, jsonl, parquet); default: six kinds of text."""
+    """Files or folders of text (txt, md, py, jsonl, parquet), or datasets (hf:owner/name[:5000]);
+    default: six kinds of text."""
 
     depths: Annotated[int, Range(1, 64)] = 3
     """Residual sites of each model, spread evenly over its depth."""
