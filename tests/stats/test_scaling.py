@@ -43,7 +43,9 @@ def test_without_noise_the_law_is_found():
     assert law.explained > 0.999999 and law.why == "" and law.points == 15
 
 
-@pytest.mark.parametrize(("axes", "truth"), [((WIDTHS,), in_width), ((WIDTHS[::2], TOKENS), in_both)])
+@pytest.mark.parametrize(
+    ("axes", "truth"), [((WIDTHS,), in_width), ((WIDTHS[::2], TOKENS), in_both)]
+)
 def test_no_other_law_fits_better(axes, truth, generator):
     sizes = grid(*axes, repeats=2)
     loss = noisy(truth(sizes), generator)
