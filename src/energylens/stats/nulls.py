@@ -81,20 +81,20 @@ def permute_rows(
     return matrix[order.to(matrix.device)]
 
 
-def shuffle_columns(
+def permute_columns(
     matrix: Shaped[Tensor, "row column"], generator: torch.Generator
 ) -> Shaped[Tensor, "row column"]:
-    """Each column's values dealt out among the rows by itself: what remains of the rows is the
-    distribution of every coordinate, and nothing that two coordinates have in common.
+    """Each column dealt out anew among the rows: the same values, and nothing that goes together.
+
+    Of the transpose: each row keeps its norm and its values, and they stand elsewhere.
 
     Example:
         >>> g = torch.Generator().manual_seed(0)
-        >>> shuffle_columns(torch.arange(6).view(3, 2), g).sort(0).values.tolist()
-        [[0, 1], [2, 3], [4, 5]]
+        >>> permute_columns(torch.tensor([[1, 4], [2, 5], [3, 6]]), g).sort(0).values.tolist()
+        [[1, 4], [2, 5], [3, 6]]
     """
-    columns = [column[_permutation(len(matrix), generator).to(matrix.device)]
-               for column in matrix.unbind(1)]  # fmt: skip
-    return torch.stack(columns, dim=1)
+    drawn = torch.rand(matrix.T.shape, generator=generator, device=generator.device)
+    return matrix.gather(0, drawn.argsort(1).T.to(matrix.device))
 
 
 def unit_permutation(

@@ -12,7 +12,7 @@ from energylens.features.evaluate import ReconstructionStats
 from energylens.features.ordinary import Ordinary
 from energylens.features.train import train
 from energylens.features.training import TrainOptions
-from energylens.stats.nulls import shuffle_columns
+from energylens.stats.nulls import permute_columns
 from energylens.studies.children import passing
 from energylens.studies.dictionary_scaling import DictionaryScaling
 from energylens.studies.dictionary_scaling.points import training
@@ -43,7 +43,7 @@ def shuffled_rows(
             generator = torch.Generator().manual_seed(options.seeds[0])
             usual = Ordinary.of(learned)
             learned, judged = (
-                shuffle_columns(rows[usual.holds(rows)], generator)
+                permute_columns(rows[usual.holds(rows)], generator)
                 for rows in (learned, states[1][site])
             )
             for width in options.widths:

@@ -1,0 +1,115 @@
+"""Baselines of every dictionary: dictionaries alike in site, width and L0 share one set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from energylens.activations.certify import wrap
+from energylens.core.ports import Progress, Store
+from energylens.sources.model import random_weights_like
+from energylens.studies.energy_lens.dictionaries import seed_of
+from energylens.studies.evaluate_dictionary import EvaluateDictionary
+from energylens.studies.evaluate_dictionary.entries import Entry
+from energylens.studies.evaluate_dictionary.material import Material, Read
+from energylens.studies.evaluate_dictionary.rivals import (
+    Rivals,
+    Rows,
+    active_features,
+    fit_random_weights,
+    fit_rivals,
+    record_of,
+    rivals_of,
+    rows_of,
+    short_options,
+    tensors_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Place:
+    """One model, and one site of it with what is written there.
+
+    Attributes:
+        entries: The dictionaries of this place.
+    """
+
+    read: Read
+    entries: Sequence[Entry]
+    options: EvaluateDictionary
+    progress: Progress
+
+    @property
+    def sites(self) -> tuple[str, str]:
+        return self.entries[0].site, self.entries[0].target
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Rows to fit on; the model is run when they are first asked for."""
+        return self._rows(self.read, "activations to fit on")
+
+    @cached_property
+    def empty(self) -> Read:
+        """The same model with weights drawn at random."""
+        generator = torch.Generator().manual_seed(self.options.seed + 2)
+        return replace(self.read, subject=wrap(random_weights_like(self.read.subject.loaded,
+                                                                   generator)))  # fmt: skip
+
+    @cached_property
+    def empty_rows(self) -> Rows:
+        return self._rows(self.empty, "activations of a random-weight model")
+
+    def _rows(self, read: Read, label: str) -> Rows:
+        return rows_of(read, self.entries[0], memory_mb=self.options.memory_mb,
+                       progress=self.progress, label=label)  # fmt: skip
+
+
+def places_of(material: Material, options: EvaluateDictionary, progress: Progress) -> list[Place]:
+    """Dictionaries by where they belong."""
+    found: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in material.entries:
+        found.setdefault((entry.model, entry.site, entry.target), []).append(entry)
+    return [Place(read=material.read[key[0]], entries=entries, options=options, progress=progress)
+            for key, entries in found.items()]  # fmt: skip
+
+
+def owners_of(place: Place, store: Store) -> Mapping[str, str]:
+    """For each dictionary the one whose baselines are its own too: the first of like width and L0.
+
+    Saves how many features each has active, which the baselines then have.
+    """
+    for entry in place.entries:
+        part = active_part(entry)
+        if not store.done(part):
+            rows = place.rows.site
+            k = active_features(entry.dictionary.to(rows.device, rows.dtype), rows)
+            store.save(part, scratch=True, records={part: k})
+    alike: dict[tuple[int, int], str] = {}
+    return {
+        entry.label: alike.setdefault((store.record(active_part(entry)), entry.dictionary.width),
+                                      entry.label)
+        for entry in place.entries
+    }  # fmt: skip
+
+
+def active_part(entry: Entry) -> str:
+    return f"active.{entry.label}"
+
+
+def rivals_at(place: Place, entry: Entry, store: Store, *, empty: bool = False) -> Rivals:
+    """The baselines of a dictionary, fitted once; `empty`: that of the random-weight model."""
+    part = f"{'empty' if empty else 'rivals'}.{entry.label}"
+    options = place.options
+    if not store.done(part):
+        k = store.record(active_part(entry))
+        short = short_options(entry, k, options.baseline_width)
+        # Each part has a seed of its own, and the three short trainings the same.
+        generator = torch.Generator().manual_seed(seed_of(options.seed, part))
+        if empty:
+            made = fit_random_weights(place.empty_rows, entry, short, generator, place.progress)
+        else:
+            made = fit_rivals(place.rows, entry, k, short, generator, place.progress)
+        store.save(part, scratch=True, tensors={part: tensors_of(made)},
+                   records={part: record_of(made)})  # fmt: skip
+    return rivals_of(store.tensors(part), store.record(part), place.read.subject.device)

@@ -1,0 +1,192 @@
+"""The dictionaries of a run: read, named, and matched with a model and its sites."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from energylens.activations.subject import Subject
+from energylens.core.errors import BadInput
+from energylens.core.sites import canonical
+from energylens.features.dictionary import Dictionary
+from energylens.features.formats.recognise import load_dictionary
+from energylens.studies.evaluate_dictionary import EvaluateDictionary
+
+PACKAGED = {"SmolLM2-135M-Instruct": "smollm2", "tiny": "tiny"}
+"""What our own dictionaries call the models of packages, and what `load_model` does."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """A dictionary to be judged.
+
+    Attributes:
+        label: Names it in figures, tables and parts: lower case, digits and underscores.
+        model: What is loaded for it.
+        told_model: What it says of its model itself; empty if nothing.
+        site: Where it reads.
+        target: Where it writes; `site` unless it is a transcoder.
+    """
+
+    label: str
+    path: Path
+    sha256: str
+    dictionary: Dictionary
+    model: str
+    told_model: str
+    site: str
+    target: str
+
+    @property
+    def is_transcoder(self) -> bool:
+        return self.target != self.site
+
+
+def read_entries(options: EvaluateDictionary) -> list[Entry]:
+    """Read all dictionaries, and settle for each what it belongs to.
+
+    Raises:
+        BadInput: If there is none, two are the same, or one does not say where it belongs.
+        ArtifactRefused: If one cannot be read.
+    """
+    if not options.dictionary:
+        raise BadInput("no dictionary was given: name a folder or a file after --dictionary")
+    paths = [Path(path).expanduser() for path in options.dictionary]
+    dictionaries = [load_dictionary(path) for path in paths]
+    labels = label_paths(paths)
+    entries: list[Entry] = []
+    for i, (path, dictionary, label) in enumerate(zip(paths, dictionaries, labels, strict=True)):
+        told = str(dictionary.metadata.get("model_name") or "")
+        model = _given(options.model, i, len(paths), "--model") or PACKAGED.get(told, told)
+        site, target = _sites(path, dictionary, options, i)
+        sha256 = weights_sha256(dictionary)
+        for other in entries:
+            if (other.sha256, other.site, other.model) == (sha256, site, model):
+                raise BadInput(
+                    f"{path} and {other.path} are the same dictionary: give each dictionary once"
+                )
+        entries.append(Entry(
+            label=label, path=path, sha256=sha256, dictionary=dictionary, told_model=told,
+            model=model or "smollm2", site=site, target=target,
+        ))  # fmt: skip
+    return entries
+
+
+def _sites(
+    path: Path, dictionary: Dictionary, options: EvaluateDictionary, number: int
+) -> tuple[str, str]:
+    """Where a dictionary reads and where it writes."""
+    count, metadata = len(options.dictionary), dictionary.metadata
+    site = _given(options.site, number, count, "--site") or metadata.get("hook_name")
+    if not site:
+        raise BadInput(f"{path} does not say which site it reads: name it with --site")
+    target = _given(options.target_site, number, count, "--target-site")
+    target = target or metadata.get("hook_name_out")
+    elsewhere = dictionary.W_skip is not None or dictionary.d_in != dictionary.d_out
+    if elsewhere and not target:
+        raise BadInput(
+            f"{path} is a transcoder from {dictionary.d_in} to {dictionary.d_out} values and does"
+            " not say which site it writes: name it with --target-site"
+        )
+    site, target = canonical(str(site)), canonical(str(target or site))
+    if elsewhere and target == site:
+        raise BadInput(
+            f"{path} is a transcoder and was given {site!r} to read and to write: name the site it"
+            " writes with --target-site"
+        )
+    for name in (site, target):
+        if "*" in name:
+            raise BadInput(f"site {name!r} of {path} has a wildcard: name one site")
+    return site, target
+
+
+def _given(values: Sequence[str], number: int, count: int, option: str) -> str:
+    """The value of an option that holds for all dictionaries, or has one for each."""
+    if len(values) not in (0, 1, count):
+        raise BadInput(
+            f"{option} has {len(values)} values and there are {count} dictionaries: give one for"
+            " all, or one for each"
+        )
+    return "" if not values else values[0] if len(values) == 1 else values[number]
+
+
+def label_paths(paths: Sequence[Path]) -> list[str]:
+    """A name for each path: its last part, or as many parts as tell it from the others.
+
+    Example:
+        >>> label_paths([Path("a/layer 3"), Path("b/layer 4")])
+        ['layer_3', 'layer_4']
+        >>> label_paths([Path("a/d/blocks.1"), Path("b/d/blocks.1")])
+        ['a_blocks_1', 'b_blocks_1']
+    """
+    parts = [path.resolve().parts for path in paths]
+    last = [_slug(p[-1:]) for p in parts]
+    if len(set(last)) < len(last):
+        deep = min(map(len, parts))
+        differ = [i for i in range(1, deep + 1) if len({p[-i] for p in parts}) > 1]
+        last = [_slug((*(p[-i] for i in reversed(differ) if i > 1), p[-1])) for p in parts]
+    named: list[str] = []
+    for name in last:
+        turn = next(n for n in range(1, len(last) + 2)
+                    if (name if n == 1 else f"{name}_{n}") not in named)  # fmt: skip
+        named.append(name if turn == 1 else f"{name}_{turn}")
+    return named
+
+
+def _slug(parts: Sequence[str]) -> str:
+    text = re.sub(r"[^a-z0-9]+", "_", "_".join(parts).lower()).strip("_")
+    return text[-60:].strip("_") or "dictionary"
+
+
+def check_entry(entry: Entry, subject: Subject, *, other_model: bool) -> None:
+    """Whether a dictionary fits the model it is to be judged on.
+
+    Raises:
+        BadInput: If it names another model, or its rows are not as wide as the site's.
+        SiteNotAvailable: If the model has no such site.
+    """
+    name = subject.loaded.name
+    known = {_plain(name), _plain(entry.model), _plain(PACKAGED.get(name, name))}
+    if entry.told_model and not other_model and _plain(entry.told_model) not in known:
+        raise BadInput(
+            f"{entry.path} says it is of {entry.told_model!r} and was to be judged on {name!r}:"
+            " name its own model with --model, or add --other-model"
+        )
+    for site in (entry.site, entry.target):
+        subject.port(site)
+
+
+def check_widths(entry: Entry, widths: Mapping[str, int], model: str) -> None:
+    """Whether a dictionary reads and writes rows as wide as its sites have.
+
+    Raises:
+        BadInput: If not.
+    """
+    for site, width, verb in (
+        (entry.site, entry.dictionary.d_in, "reads"), (entry.target, entry.dictionary.d_out,
+         "writes"),
+    ):  # fmt: skip
+        if widths[site] != width:
+            raise BadInput(
+                f"{entry.path} {verb} rows of {width} values and {site} of {model} has"
+                f" {widths[site]}: name the site it was trained on with --site, or its model with"
+                " --model"
+            )
+
+
+def weights_sha256(dictionary: Dictionary) -> str:
+    """Hash of what a dictionary computes with, whatever format it came in."""
+    digest = hashlib.sha256(f"{dictionary.architecture} {dictionary.k}".encode())
+    for name, weight in sorted(dictionary.weights.items()):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _plain(name: str) -> str:
+    """A model's name without its owner, case and punctuation."""
+    last = name.rstrip("/").split("/")[-1].removesuffix(".gguf")
+    return re.sub(r"[^a-z0-9]+", "", last.lower())

@@ -1,0 +1,127 @@
+"""The order of the parts; each is saved when done, so that a killed run resumes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from energylens.core.ports import Progress, Store
+from energylens.features.dictionary import Dictionary
+from energylens.results.record import Summary
+from energylens.studies.energy_lens.tables import table
+from energylens.studies.evaluate_dictionary import EvaluateDictionary
+from energylens.studies.evaluate_dictionary.benches import (
+    Place,
+    owners_of,
+    places_of,
+    rivals_at,
+)
+from energylens.studies.evaluate_dictionary.entries import Entry
+from energylens.studies.evaluate_dictionary.finding import summarise
+from energylens.studies.evaluate_dictionary.material import Material, gather
+from energylens.studies.evaluate_dictionary.measuring import (
+    ALL,
+    CLEAN,
+    MEAN,
+    ORDINARY,
+    ZERO,
+    measure_rows,
+    substitution_losses,
+    sums_as_tensors,
+)
+from energylens.studies.evaluate_dictionary.rivals import Rivals
+from energylens.studies.evaluate_dictionary.tables import ITSELF, Judged, shape_of
+
+Row = dict[str, Any]
+
+
+def run(
+    options: EvaluateDictionary, *, store: Store, progress: Progress, say: Callable[[str], None]
+) -> Summary:
+    """Baselines, reconstructions, what the model makes of them, and tables, in this order."""
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    material = gather(options, store, say)
+    judged = {entry.label: found for place in places_of(material, options, progress)
+              for entry, found in _judge(place, store)}  # fmt: skip
+    ordered = [judged[entry.label] for entry in material.entries]
+    rows: dict[str, list[Row]] = {
+        "evaluation": [row for one in ordered for row in one.rows()],
+        "evaluation_differences": [row for one in ordered for row in one.differences()],
+        "evaluation_densities": [row for one in ordered for row in one.densities()],
+    }
+    store.save("tables", tables={name: table(found) for name, found in rows.items()})
+    return summarise(options, material, rows, _records(material, store))
+
+
+def _judge(place: Place, store: Store) -> list[tuple[Entry, Judged]]:
+    owners = owners_of(place, store)
+    by_label = {entry.label: entry for entry in place.entries}
+    found = []
+    for entry in place.entries:
+        owner = by_label[owners[entry.label]]
+        sums: dict[str, Any] = {}
+        losses: dict[str, dict[str, Tensor]] = {}
+        shapes: dict[str, Row] = {}
+        for empty in (False, True):
+            rivals = rivals_at(place, owner, store, empty=empty)
+            name = f"{'empty' if empty else 'baselines'}.{owner.label}"
+            _measure(name, place, rivals, rivals.dictionaries, store, sums, losses, empty=empty)
+            shapes |= {name: shape_of(d, name) for name, d in rivals.dictionaries.items()}
+            if not empty:
+                like = rivals.mean
+                mine = {ITSELF: entry.dictionary.to(like.device, like.dtype)}
+                _measure(f"own.{entry.label}", place, rivals, mine, store, sums, losses)
+                shapes |= {ITSELF: shape_of(entry.dictionary, ITSELF)}
+        found.append((entry, Judged(entry, sums, losses, shapes, place.options.seed)))
+    return found
+
+
+def _measure(
+    name: str,
+    place: Place,
+    rivals: Rivals,
+    dictionaries: Mapping[str, Dictionary],
+    store: Store,
+    sums: dict[str, Any],
+    losses: dict[str, dict[str, Tensor]],
+    *,
+    empty: bool = False,
+) -> None:
+    """Measure some dictionaries, or read back what was measured, and add it to what is known."""
+    options, progress = place.options, place.progress
+    part = f"rows.{name}"
+    if not store.done(part):
+        read = place.empty if empty else place.read
+        found = measure_rows(
+            read.subject, read.held_out, place.sites, dictionaries, rivals.ordinary,
+            memory_mb=options.memory_mb, progress=progress, label=f"reconstructions, {name}",
+        )  # fmt: skip
+        flat = {f"{one}/{kind}/{key}": value for one, kinds in found.items()
+                for kind, result in kinds.items()
+                for key, value in sums_as_tensors(result).items()}  # fmt: skip
+        store.save(part, scratch=True, tensors={part: flat})
+    kept = store.tensors(part)
+    for one in dictionaries:
+        sums[one] = {kind: {key.split("/")[2]: value for key, value in kept.items()
+                            if key.startswith(f"{one}/{kind}/")}
+                     for kind in (ALL, ORDINARY)}  # fmt: skip
+    part = f"losses.{name}"
+    if not store.done(part):
+        read = place.empty if empty else place.read
+        some = min(options.loss_documents, len(read.held_out.document_names))
+        found_losses = substitution_losses(
+            read.subject, read.held_out.of_documents(range(some)), place.sites, dictionaries,
+            rivals.ordinary, rivals.mean, memory_mb=options.memory_mb, progress=progress,
+            label=f"put into the model, {name}",
+        )  # fmt: skip
+        store.save(part, scratch=True, tensors={part: found_losses})
+    there = store.tensors(part)
+    common = {put: there[put] for put in (CLEAN, MEAN, ZERO)}
+    losses.update({one: common | {one: there[one]} for one in dictionaries})
+
+
+def _records(material: Material, store: Store) -> dict[str, Any]:
+    """What the fitting of baselines left to tell, by dictionary."""
+    return {entry.label: store.record(f"rivals.{entry.label}") for entry in material.entries
+            if store.done(f"rivals.{entry.label}")}  # fmt: skip
