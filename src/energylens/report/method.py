@@ -20,14 +20,18 @@ from energylens.report.sources import (
     HOFFMANN,
     HOOVER,
     HUBEN,
+    HYVARINEN,
     JANSSEN,
     KAPLAN,
+    KARVONEN,
     LAN,
     LENS,
     MARVIN,
     NANDA,
     OLSSON,
+    RAJAMANOHARAN,
     RAMSAUER,
+    SHARKEY,
     SPEARMAN,
     SUN,
     SUNDARARAJAN,
@@ -263,6 +267,36 @@ METHODS: tuple[Method, ...] = (
             "weight model has a loss and gradients of its own, so what it gives is reported.",
         ),
         sources=(ADEBAYO, HEAP),
+    ),
+    Method(
+        anchor="method-evaluation",
+        title="Evaluation of dictionaries",
+        table="evaluation",
+        formula=(
+            "FVU = Σ ‖x − x̂‖² / Σ ‖x − x̄‖²",
+            "scale = Σ ⟨x − x̄, x̂ − x̄⟩ / Σ ‖x̂ − x̄‖²",
+            "loss recovered = (L_mean − L_x̂) / (L_mean − L_clean)",
+            "KL recovered = (KL_mean − KL_x̂) / KL_mean",
+            "match = mean_f max_g cos(W_f, V_g)",
+        ),
+        text=(
+            "Each dictionary is judged on held-out documents beside baselines that have as many "
+            "active features a row: principal components, of which each row takes the k largest, or "
+            "all rows the same k; independent components; random directions scaled for their best "
+            "reconstruction; and three TopK dictionaries trained for the same short time, on the "
+            "model's activations, on the same with every column shuffled by itself, and on those of "
+            "the same model with random weights, where it is judged on that model's rows. All are "
+            "fitted on documents that no measure is taken on.",
+            "Every measure is a ratio of sums over documents, with a studentised bootstrap over "
+            "documents; differences resample the same documents for both. Rows farther than ten "
+            "median distances from the median are massive activations: they are left out, counted, "
+            "and FVU is told with them too. In the model they keep their own state.",
+            "Decoder rows of two dictionaries are held against random directions, against the own "
+            "rows with coordinates dealt out anew, and against random rows of the same mean, "
+            "covariance and norms.",
+        ),
+        sources=(GAO, RAJAMANOHARAN, KARVONEN, HYVARINEN, HEAP, SHARKEY, SUN),
+        page="docs/evaluate.md",
     ),
     Method(
         anchor="method-models",

@@ -80,3 +80,16 @@ BRICKEN = (
 RAMSAUER = "Ramsauer, H. et al. Hopfield networks is all you need. ICLR 2021. arXiv:2008.02217."
 HOOVER = "Hoover, B. et al. Energy transformer. NeurIPS 2023. arXiv:2302.07253."
 TUKEY = "Tukey, J. W. Bias and confidence in not quite large samples. 1958."
+RAJAMANOHARAN = (
+    "Rajamanoharan, S. et al. Improving dictionary learning with gated sparse autoencoders. 2024. "
+    "arXiv:2404.16014."
+)
+KARVONEN = (
+    "Karvonen, A. et al. SAEBench: a comprehensive benchmark for sparse autoencoders. 2025. "
+    "arXiv:2503.09532."
+)
+HYVARINEN = (
+    "Hyvärinen, A. Fast and robust fixed-point algorithms for independent component analysis. "
+    "IEEE Transactions on Neural Networks 10(3), 1999."
+)
+SHARKEY = "Sharkey, L. et al. Taking features out of superposition with sparse autoencoders. 2022."

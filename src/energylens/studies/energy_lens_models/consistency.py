@@ -31,7 +31,8 @@ class Side:
 
     Attributes:
         feature: Number of each in its dictionary.
-        efas: Its energy-feature alignment, from the model's own held-out text.
+        efas: Its energy-feature alignment, from the model's own held-out text; nan where none is
+            asked about.
         activation: Mean activation by segment.
     """
 
@@ -41,11 +42,17 @@ class Side:
 
 
 def side(
-    activation: Float[Tensor, "document segment feature"], efas: Float[Tensor, " feature"]
+    activation: Float[Tensor, "document segment feature"],
+    efas: Float[Tensor, " feature"] | None = None,
 ) -> Side:
-    """Features that may be matched: EFAS is defined, and they are active in five documents."""
+    """Features that may be matched: they are active in five documents, and EFAS, where it is
+    given, is defined."""
     enough = (activation.amax(1) > 0).sum(0) >= MIN_DOCUMENTS_ON
-    feature = (enough & efas.isfinite()).nonzero()[:, 0]
+    if efas is None:
+        efas = torch.full((activation.shape[2],), torch.nan, dtype=torch.float64)
+    else:
+        enough = enough & efas.isfinite()
+    feature = enough.nonzero()[:, 0]
     return Side(feature=feature, efas=efas[feature], activation=activation[:, :, feature])
 
 
@@ -78,7 +85,8 @@ def judged(found: Halves, chooses: Tensor, judges: Tensor) -> tuple[Tensor, Matc
     judge = with_partner(found.judges[0], found.judges[1][judges], matches.partner)
     mine, theirs = found.efas[0], found.efas[1][matches.partner]
     rank = slope_and_correlations(mine[None].double(), theirs[None].double())[0, 2]
-    same = (mine.sign() == theirs.sign()).double().mean()
+    known = mine.isfinite() & theirs.isfinite()
+    same = (mine.sign() == theirs.sign())[known].double().mean()
     return torch.stack([judge.nanmean().double(), rank, same]), matches, judge
 
 

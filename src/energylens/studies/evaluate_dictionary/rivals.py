@@ -43,10 +43,12 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rivals:
-    """Baselines by name, the rule of ordinary rows, the mean state, and what is worth telling."""
+    """Baselines by name, the rules of ordinary rows of site and target, the mean of what is
+    written, and what is worth telling."""
 
     dictionaries: Mapping[str, Dictionary]
-    ordinary: Ordinary
+    reads: Ordinary
+    writes: Ordinary
     mean: Float[Tensor, " d_out"]
     record: Mapping[str, Any]
 
@@ -111,7 +113,8 @@ def fit_rivals(
     )  # fmt: skip
     written = rows.site if rows.target is None else rows.target
     return Rivals(
-        dictionaries=made, ordinary=rows.ordinary[entry.target], mean=written.mean(0),
+        dictionaries=made, reads=rows.ordinary[entry.site], writes=rows.ordinary[entry.target],
+        mean=written.mean(0),
         record={"k": k, "rows": len(rows.site), "steps": record.steps, "width": options.width,
                 "ica_settled": settled, "ica_components": ica.width // 2},
     )  # fmt: skip
@@ -127,15 +130,18 @@ def fit_random_weights(
     )  # fmt: skip
     written = rows.site if rows.target is None else rows.target
     return Rivals(
-        dictionaries={RANDOM_WEIGHTS: dictionary}, ordinary=rows.ordinary[entry.target],
-        mean=written.mean(0), record={"rows": len(rows.site), "steps": record.steps},
+        dictionaries={RANDOM_WEIGHTS: dictionary}, reads=rows.ordinary[entry.site],
+        writes=rows.ordinary[entry.target], mean=written.mean(0),
+        record={"rows": len(rows.site), "steps": record.steps},
     )  # fmt: skip
 
 
 def tensors_of(rivals: Rivals) -> dict[str, Tensor]:
     """What a store keeps; `rivals_of` reads it back."""
-    kept = {"center": rivals.ordinary.center, "mean": rivals.mean,
-            "radius": torch.tensor([rivals.ordinary.radius], dtype=torch.float64)}  # fmt: skip
+    kept = {"mean": rivals.mean}
+    for name, rule in (("reads", rivals.reads), ("writes", rivals.writes)):
+        radius = torch.tensor([rule.radius], dtype=torch.float64)
+        kept |= {f"{name}.center": rule.center, f"{name}.radius": radius}
     for name, dictionary in rivals.dictionaries.items():
         kept |= {f"{name}.{part}": weight for part, weight in dictionary.weights.items()}
     return {name: tensor.clone() for name, tensor in kept.items()}
@@ -163,5 +169,8 @@ def rivals_of(
             architecture=shape["architecture"], k=shape["k"], subtracts_b_dec=shape["subtracts"],
             **parts,
         )  # fmt: skip
-    ordinary = Ordinary(center=there["center"], radius=float(there["radius"]))
-    return Rivals(dictionaries=made, ordinary=ordinary, mean=there["mean"], record=record)
+    rules = {
+        name: Ordinary(center=weight(name, "center"), radius=float(weight(name, "radius")))
+        for name in ("reads", "writes")
+    }
+    return Rivals(dictionaries=made, **rules, mean=there["mean"], record=record)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from energylens.features.evaluate import dead_share, dense_share
+from energylens.features.ordinary import Ordinary
 from energylens.stats.interval import Interval
 from energylens.studies.energy_lens.dictionaries import seed_of
 from energylens.studies.evaluate_dictionary.entries import Entry
@@ -36,6 +37,7 @@ class Judged:
         sums: By contender, kind of rows and name of the sum.
         losses: By contender and what was put in.
         shapes: Width and k of each contender.
+        reads: The rule of massive rows where the dictionary reads.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class Judged:
         sums: Sums,
         losses: Mapping[str, Mapping[str, Tensor]],
         shapes: Mapping[str, Mapping[str, Any]],
+        *,
+        reads: Ordinary,
         seed: int,
     ) -> None:
         self.entry, self.sums, self.losses, self.shapes = entry, sums, losses, shapes
+        self.reads = reads
         self._seed = seed
         self.ratios: dict[str, dict[str, Ratio]] = {
             name: row_ratios(sums[name])

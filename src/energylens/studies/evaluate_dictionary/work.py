@@ -19,6 +19,7 @@ from energylens.studies.evaluate_dictionary.benches import (
 )
 from energylens.studies.evaluate_dictionary.entries import Entry
 from energylens.studies.evaluate_dictionary.finding import summarise
+from energylens.studies.evaluate_dictionary.geometry import match_rows, weight_row
 from energylens.studies.evaluate_dictionary.material import Material, gather
 from energylens.studies.evaluate_dictionary.measuring import (
     ALL,
@@ -32,6 +33,7 @@ from energylens.studies.evaluate_dictionary.measuring import (
 )
 from energylens.studies.evaluate_dictionary.rivals import Rivals
 from energylens.studies.evaluate_dictionary.tables import ITSELF, Judged, shape_of
+from energylens.studies.evaluate_dictionary.universality import universality_rows
 
 Row = dict[str, Any]
 
@@ -45,13 +47,31 @@ def run(
     judged = {entry.label: found for place in places_of(material, options, progress)
               for entry, found in _judge(place, store)}  # fmt: skip
     ordered = [judged[entry.label] for entry in material.entries]
+    entries, seed = material.entries, options.seed
     rows: dict[str, list[Row]] = {
         "evaluation": [row for one in ordered for row in one.rows()],
         "evaluation_differences": [row for one in ordered for row in one.differences()],
         "evaluation_densities": [row for one in ordered for row in one.densities()],
-    }
+        "evaluation_weights": _once("weights", store, lambda: [
+            weight_row(entry, seed) for entry in entries
+        ]),
+        "evaluation_matches": _once("matches", store, lambda: list(
+            match_rows(entries, draws=options.match_draws, seed=seed, progress=progress)
+        )),
+        "evaluation_universality": universality_rows(
+            material, {label: one.reads for label, one in judged.items()}, options, store,
+            progress,
+        ),
+    }  # fmt: skip
     store.save("tables", tables={name: table(found) for name, found in rows.items()})
     return summarise(options, material, rows, _records(material, store))
+
+
+def _once(part: str, store: Store, make: Callable[[], list[Row]]) -> list[Row]:
+    """Rows that are made once, also if the run is stopped later."""
+    if not store.done(part):
+        store.save(part, scratch=True, records={part: make()})
+    return store.record(part)
 
 
 def _judge(place: Place, store: Store) -> list[tuple[Entry, Judged]]:
@@ -73,7 +93,9 @@ def _judge(place: Place, store: Store) -> list[tuple[Entry, Judged]]:
                 mine = {ITSELF: entry.dictionary.to(like.device, like.dtype)}
                 _measure(f"own.{entry.label}", place, rivals, mine, store, sums, losses)
                 shapes |= {ITSELF: shape_of(entry.dictionary, ITSELF)}
-        found.append((entry, Judged(entry, sums, losses, shapes, place.options.seed)))
+                reads = rivals.reads
+        found.append((entry, Judged(entry, sums, losses, shapes, reads=reads,
+                                    seed=place.options.seed)))  # fmt: skip
     return found
 
 
@@ -94,7 +116,7 @@ def _measure(
     if not store.done(part):
         read = place.empty if empty else place.read
         found = measure_rows(
-            read.subject, read.held_out, place.sites, dictionaries, rivals.ordinary,
+            read.subject, read.held_out, place.sites, dictionaries, rivals.writes,
             memory_mb=options.memory_mb, progress=progress, label=f"reconstructions, {name}",
         )  # fmt: skip
         flat = {f"{one}/{kind}/{key}": value for one, kinds in found.items()
@@ -112,7 +134,7 @@ def _measure(
         some = min(options.loss_documents, len(read.held_out.document_names))
         found_losses = substitution_losses(
             read.subject, read.held_out.of_documents(range(some)), place.sites, dictionaries,
-            rivals.ordinary, rivals.mean, memory_mb=options.memory_mb, progress=progress,
+            rivals.writes, rivals.mean, memory_mb=options.memory_mb, progress=progress,
             label=f"put into the model, {name}",
         )  # fmt: skip
         store.save(part, scratch=True, tensors={part: found_losses})

@@ -1,0 +1,115 @@
+"""How the weights of each dictionary lie, and which of its rows another one has too."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from energylens.core.ports import Progress
+from energylens.features.dictionary import Dictionary
+from energylens.features.geometry import (
+    encoder_decoder_cosine,
+    isotropic_participation_ratio,
+    isotropic_stable_rank,
+    max_cosines,
+    mean_max_cosine,
+    nearest_cosine,
+    participation_ratio,
+    stable_rank,
+)
+from energylens.stats.nulls import (
+    permute_columns,
+    permute_rows,
+    random_unit_directions,
+    states_alike,
+)
+from energylens.stats.permutation import permutation_test
+from energylens.studies.energy_lens.dictionaries import seed_of
+from energylens.studies.evaluate_dictionary.entries import Entry
+
+Row = dict[str, Any]
+QUANTILES = (5, 50, 95)
+FOUND_AGAIN = 0.7
+"""Cosine from which a row counts as found again, as in Sharkey et al. 2022 and later work."""
+NULLS = ("random", "permuted", "alike")
+
+
+def weight_row(entry: Entry, seed: int) -> Row:
+    """Spectrum, nearest neighbours, and encoder beside decoder, each beside its null."""
+    dictionary = entry.dictionary
+    W_dec = dictionary.W_dec.float()
+    generator = torch.Generator().manual_seed(seed_of(seed, "weights", entry.label))
+    random = random_unit_directions(*W_dec.shape, generator, like=W_dec)
+    row: Row = {
+        "dictionary": entry.label, "width": dictionary.width, "d_out": dictionary.d_out,
+        "stable_rank": float(stable_rank(W_dec)),
+        "stable_rank_isotropic": isotropic_stable_rank(*W_dec.shape),
+        "participation_ratio": float(participation_ratio(W_dec)),
+        "participation_ratio_isotropic": isotropic_participation_ratio(*W_dec.shape),
+        **_quantiles("nearest", nearest_cosine(W_dec)),
+        **_quantiles("nearest_random", nearest_cosine(random)),
+    }  # fmt: skip
+    if entry.is_transcoder:  # what is read and what is written lie in different spaces
+        nowhere = torch.full((1,), torch.nan)
+        return row | _quantiles("encoder_decoder", nowhere) | _quantiles("encoder_dealt", nowhere)
+    W_enc = dictionary.W_enc.float()
+    dealt = permute_rows(W_dec, generator)
+    return (
+        row | _quantiles("encoder_decoder", encoder_decoder_cosine(W_enc, W_dec))
+        | _quantiles("encoder_dealt", encoder_decoder_cosine(W_enc, dealt))
+    )  # fmt: skip
+
+
+def _quantiles(name: str, values: Tensor) -> Row:
+    known = values[values.isfinite()].double()
+    return {f"{name}_{q:02d}": float(known.quantile(q / 100)) if len(known) else float("nan")
+            for q in QUANTILES}  # fmt: skip
+
+
+def match_rows(
+    entries: Sequence[Entry], *, draws: int, seed: int, progress: Progress
+) -> Iterator[Row]:
+    """Both ways between any two dictionaries that write the same site of the same model."""
+    pairs = [(a, b) for a, b in combinations(entries, 2)
+             if (a.model, a.target) == (b.model, b.target)]  # fmt: skip
+    with progress.task("match of decoder rows", 2 * len(pairs), "pair") as advance:
+        for pair in pairs:
+            for one, other in (pair, pair[::-1]):
+                generator = torch.Generator().manual_seed(
+                    seed_of(seed, "match", one.label, other.label)
+                )
+                yield {"dictionary": one.label, "other": other.label, "site": one.target,
+                       **match(one.dictionary, other.dictionary, draws, generator)}  # fmt: skip
+                advance(1)
+
+
+def match(one: Dictionary, other: Dictionary, draws: int, generator: torch.Generator) -> Row:
+    """How well decoder rows of one are found again in another, beside three nulls.
+
+    Against the other are set: random directions of the same shape; the own rows, each with its
+    coordinates dealt out anew, which keeps its norm; and random rows with the own rows' mean,
+    covariance and norms, which lie where they lie and are no features.
+    """
+    mine, theirs = one.W_dec.float(), other.W_dec.float()
+    cosines = max_cosines(mine, theirs)
+    norms = torch.linalg.vector_norm(mine, dim=1)
+    drawn = {
+        "random": lambda g: random_unit_directions(*mine.shape, g, like=mine),
+        "permuted": lambda g: permute_columns(mine.T, g).T,
+        "alike": lambda g: states_alike(mine, norms, g),
+    }
+    observed = mean_max_cosine(mine, theirs)
+    row: Row = {
+        "features": len(mine), "others": len(theirs), "mean_max_cosine": float(observed),
+        "found_again": float((cosines > FOUND_AGAIN).double().mean()),
+    }  # fmt: skip
+    for name in NULLS:
+        make = drawn[name]
+        test = permutation_test(
+            observed, lambda g, make=make: mean_max_cosine(make(g), theirs), draws=draws,
+            generator=generator,
+        )  # fmt: skip
+        row |= {f"{name}_mean": float(test.null_mean), f"{name}_sd": float(test.null_sd)}
+    return row
