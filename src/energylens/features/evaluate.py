@@ -325,10 +325,9 @@ class ReconstructionStats:
         """Take the device of the first batch, and its mean as origin: squares stay small."""
         self._counts = self._counts.to(rows.device)
         self._origin = rows.double().sum(dim=0) / max(1, len(rows))
-        like = {"dtype": torch.float64, "device": rows.device}
-        self._sums = {name: torch.zeros(self._units, **like) for name in _SUMS}
-        for name in ("sum", "made_sum"):
-            self._sums[name] = torch.zeros(self._units, rows.shape[1], **like)
+        zero = torch.zeros(self._units, rows.shape[1], dtype=torch.float64, device=rows.device)
+        self._sums = {name: zero[:, 0].clone() for name in _SUMS}
+        self._sums |= {name: zero.clone() for name in ("sum", "made_sum")}
 
     def _check(self, code: SparseCode, unit: Tensor | None) -> None:
         if code.width != len(self._counts):

@@ -281,12 +281,12 @@ METHODS: tuple[Method, ...] = (
         ),
         text=(
             "Each dictionary is judged on held-out documents beside baselines that have as many "
-            "active features a row: principal components, of which each row takes the k largest, or "
-            "all rows the same k; independent components; random directions scaled for their best "
-            "reconstruction; and three TopK dictionaries trained for the same short time, on the "
-            "model's activations, on the same with every column shuffled by itself, and on those of "
-            "the same model with random weights, where it is judged on that model's rows. All are "
-            "fitted on documents that no measure is taken on.",
+            "active features a row: principal components, of which each row takes the k largest, "
+            "or all rows the same k; independent components; random directions scaled for the best "
+            "reconstruction; and three TopK dictionaries trained for the same short time: on the "
+            "model's activations, on the same with every column shuffled by itself, and on those "
+            "of the same model with random weights, where it is judged on that model's rows. All "
+            "are fitted on documents that no measure is taken on.",
             "Every measure is a ratio of sums over documents, with a studentised bootstrap over "
             "documents; differences resample the same documents for both. Rows farther than ten "
             "median distances from the median are massive activations: they are left out, counted, "

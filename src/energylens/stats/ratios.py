@@ -30,7 +30,8 @@ def difference_of_ratios_interval(
         >>> one = torch.ones(3)
         >>> sums, other = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 1.0, 4.0])
         >>> g = torch.Generator().manual_seed(0)
-        >>> difference_of_ratios_interval(sums, one, other, one, draws=50, generator=g).estimate.item()
+        >>> found = difference_of_ratios_interval(sums, one, other, one, draws=50, generator=g)
+        >>> found.estimate.item()
         1.0
 
     Raises:

@@ -176,11 +176,12 @@ def _draw_lanes(axes: Axes, *, table: Table, column: str, across: str) -> Marks:
     spread = np.linspace(-0.3, 0.3, len(labels)) if len(labels) > 1 else np.zeros(1)
     y = np.array([kinds.index(c) + spread[labels.index(d)]
                   for c, d in zip(contender, dictionary, strict=True)])  # fmt: skip
+    null = np.array([c == RANDOM for c in contender]) & np.isfinite(low)
+    if null.any():
+        axes.axvspan(low[null].min(), high[null].max(), color=LIGHT["null"], linewidth=0, zorder=0)
     for row in range(table.rows):
         itself = contender[row] == ITSELF
         color = LIGHT["accent" if itself else "dot"]
-        if contender[row] == RANDOM and np.isfinite(low[row]):
-            axes.axvspan(low[row], high[row], color=LIGHT["null"], linewidth=0, zorder=0)
         axes.hlines(y[row], low[row], high[row], color=color, linewidth=1.5, zorder=3)
         axes.plot(value[row], y[row], MARKERS[labels.index(dictionary[row]) % len(MARKERS)],
                   ms=6 if itself else 4.5, color=color, mec=LIGHT["paper"], mew=0.6,
@@ -200,7 +201,7 @@ def _draw_frontier(axes: Axes, *, table: Table) -> Marks:
         table.text("dictionary"),
         _labels(table),
     )
-    texts = []
+    texts: dict[str, tuple[bool, Label]] = {}  # what several dictionaries share is named once
     for row in range(table.rows):
         itself, null = contender[row] == ITSELF, contender[row] == RANDOM
         color = LIGHT["accent"] if itself else LIGHT["dot"]
@@ -210,14 +211,15 @@ def _draw_frontier(axes: Axes, *, table: Table) -> Marks:
                   mec=LIGHT["dot"] if null else LIGHT["paper"], mew=0.7, zorder=4)  # fmt: skip
         if np.isfinite(x[row]) and np.isfinite(y[row]):
             text = dictionary[row] if itself else CALLED[contender[row]]
-            texts.append((not itself, row, Label(text=text, x=float(x[row]), y=float(y[row]),
-                          color=LIGHT["accent" if itself else "muted"])))  # fmt: skip
+            label = Label(text=text, x=float(x[row]), y=float(y[row]),
+                          color=LIGHT["accent" if itself else "muted"])  # fmt: skip
+            texts.setdefault(text, (not itself, label))
     axes.set_ylim(0, 1.1 * float(np.nanmax(np.append(high, y))))
     middle = float(np.nanmedian(x))
     widest = float(np.nanmax(x) - np.nanmin(x)) or middle
     axes.set_xlim(max(0.0, float(np.nanmin(x)) - 0.7 * widest), float(np.nanmax(x)) + 0.9 * widest)
     known = np.isfinite(x) & np.isfinite(y)
-    place(axes, [label for *_, label in sorted(texts, key=lambda t: t[:2])],
+    place(axes, [label for _, label in sorted(texts.values(), key=lambda pair: pair[0])],
           around=np.column_stack([x, y])[known])  # fmt: skip
     rows = np.flatnonzero(known)
     return Marks(x=x[rows], y=y[rows], rows=rows)
@@ -263,7 +265,7 @@ def _row(table: Table, label: str, contender: str) -> int:
 def _quality_answer(table: Table) -> str:
     told = []
     for label in _labels(table):
-        fvu = {kind: float(table.number("fvu")[_row(table, label, kind)]) for kind in CALLED}
+        fvu = {kind: _value(table, label, "fvu", kind) for kind in CALLED}
         free = {k: fvu[k] for k in ("pca", "pca_subspace", "ica") if np.isfinite(fvu[k])}
         best = min(free, key=lambda kind: free[kind]) if free else "pca"
         told.append(
@@ -279,7 +281,7 @@ def _losses_answer(table: Table) -> str:
         f"{label} recovers {_told(table, label, 'loss_recovered_ce')} of the loss and"
         f" {_told(table, label, 'loss_recovered_kl')} of the KL that mean ablation costs, random"
         f" directions"
-        f" {number(float(table.number('loss_recovered_kl')[_row(table, label, RANDOM)]), digits=2)}"
+        f" {number(_value(table, label, 'loss_recovered_kl', RANDOM), digits=2)}"
         " of the KL" for label in _labels(table)
     ]  # fmt: skip
     return "; ".join(told) + "."
@@ -287,9 +289,9 @@ def _losses_answer(table: Table) -> str:
 
 def _frontier_answer(table: Table) -> str:
     told = [
-        f"{label}: {number(float(table.number('l0')[_row(table, label, ITSELF)]), digits=3)} numbers"
-        f" a row of {int(table.number('d_out')[_row(table, label, ITSELF)]):,} leave"
-        f" {percent(float(table.number('fvu')[_row(table, label, ITSELF)]))} of the variance"
+        f"{label}: {number(_value(table, label, 'l0'), digits=3)} numbers a row of"
+        f" {number(_value(table, label, 'd_out'))} leave {percent(_value(table, label, 'fvu'))} of"
+        " the variance"
         for label in _labels(table)
     ]
     return "; ".join(told) + "."
@@ -298,13 +300,15 @@ def _frontier_answer(table: Table) -> str:
 def _densities_answer(table: Table) -> str:
     told = []
     for label in _labels(table):
-        row = _row(table, label, ITSELF)
-        dead, dense = (float(table.number(n)[row]) for n in ("dead_share", "dense_share"))
+        dead, dense = (_value(table, label, name) for name in ("dead_share", "dense_share"))
         told.append(f"{label}: {percent(dead)} never fire, {percent(dense)} on more than a tenth of"
                     " the tokens")  # fmt: skip
     return "; ".join(told) + "."
 
 
+def _value(table: Table, label: str, column: str, contender: str = ITSELF) -> float:
+    return float(table.number(column)[_row(table, label, contender)])
+
+
 def _told(table: Table, label: str, measure: str) -> str:
-    row = _row(table, label, ITSELF)
-    return interval(*(float(table.number(f"{measure}{end}")[row]) for end in ("", "_low", "_high")))
+    return interval(*(_value(table, label, f"{measure}{end}") for end in ("", "_low", "_high")))

@@ -10,7 +10,7 @@ from energylens.report.figures.evaluation import METHOD, numbers, words
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table, finite
 from energylens.report.text import several
-from energylens.results.format import number, percent
+from energylens.results.format import fixed, number, percent
 
 LANES = (
     ("stable_rank", "stable_rank_isotropic", "stable rank (÷ isotropic)"),
@@ -55,25 +55,26 @@ def matches(records: Records) -> Figure | None:
     table, seen = records.table("evaluation_matches"), records.table("evaluation_universality")
     if table is None and seen is None:
         return None
-    panels, columns, tells = [], [], []
     some = table or seen
     assert some is not None
+    panels = []
     if table is not None:
-        panels.append(Panel(draw=partial(_draw_matrix, table=table, column="mean_max_cosine",
-                                         null="alike_mean", both=True),
-                            height=_side(table), label="Mean max cosine of decoder rows, by pair."))  # fmt: skip
+        draw = partial(_draw_matrix, table=table, column="mean_max_cosine", null="alike_mean",
+                       both=True)  # fmt: skip
+        label = "Mean max cosine of decoder rows, by pair."
+        panels.append(Panel(draw=draw, height=_side(table), label=label))
     if seen is not None:
-        panels.append(Panel(draw=partial(_draw_matrix, table=seen, column="correlation",
-                                         null="correlation_dealt_mean", both=False),
-                            height=_side(seen), label="Correlation of partners, by pair."))  # fmt: skip
+        draw = partial(_draw_matrix, table=seen, column="correlation",
+                       null="correlation_dealt_mean", both=False)  # fmt: skip
+        label = "Correlation of partners, by pair."
+        panels.append(Panel(draw=draw, height=_side(seen), label=label))
     names = [c for c in some.columns if isinstance(some.columns[c], np.ndarray)]
-    columns = [*words(some, "dictionary", "other"), *numbers(some, *names)]
-    tells = ["dictionary", "other", *names[:4]]
     return Figure(
         name="evaluation_matches", question="Do dictionaries find the same?", short="Matches",
         answer=_matches_answer(table, seen),
-        notes=_matches_notes(table, seen), method=METHOD, panels=panels, columns=columns,
-        tells=tuple(tells), wide=True,
+        notes=_matches_notes(table, seen), method=METHOD, panels=panels,
+        columns=[*words(some, "dictionary", "other"), *numbers(some, *names)],
+        tells=("dictionary", "other", *names[:4]), wide=True,
     )  # fmt: skip
 
 
@@ -126,27 +127,26 @@ def _side(table: Table) -> int:
 
 def _draw_matrix(axes: Axes, *, table: Table, column: str, null: str, both: bool) -> Marks:
     """A cell a pair, its colour and number the value, under it the null in small type."""
-    from matplotlib.colors import LinearSegmentedColormap
-
     names = _names(table)
     value, chance = table.number(column), table.number(null)
     across = "mean max cosine of decoder rows" if both else "correlation with the partner"
     frame(axes, across="is found in", up=f"{across} (small: null)")
     axes.grid(visible=False)
-    filled = np.full((len(names), len(names)), np.nan)
     x, y = [], []
     for row in range(table.rows):
         i, j = (names.index(table.text(c)[row]) for c in ("dictionary", "other"))
         for a, b in ((i, j), *([] if both else [(j, i)])):
-            filled[a, b] = value[row]
-            axes.text(b, a - 0.06, number(float(value[row]), digits=2), ha="center", va="center",
+            shade = float(np.nan_to_num(np.clip(value[row], 0, 1)))
+            axes.barh(a, 0.96, left=b - 0.48, height=0.94, color=LIGHT["accent"],
+                      alpha=0.45 * shade, linewidth=0, zorder=0)  # fmt: skip
+            axes.text(b, a - 0.06, fixed(float(value[row]), 2), ha="center", va="center",
                       color=LIGHT["ink"], fontsize=12)  # fmt: skip
-            axes.text(b, a + 0.24, number(float(chance[row]), digits=2), ha="center", va="center",
+            axes.text(b, a + 0.24, fixed(float(chance[row]), 2), ha="center", va="center",
                       color=LIGHT["muted"], fontsize=10.5)  # fmt: skip
         x.append(float(j))
         y.append(float(i))
-    shades = LinearSegmentedColormap.from_list("found", [LIGHT["paper"], LIGHT["accent"]])
-    axes.imshow(filled, cmap=shades, vmin=0, vmax=2.5, aspect="auto", zorder=0)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
     axes.set_yticks(range(len(names)), names)
     return Marks(x=x, y=y, rows=list(range(table.rows)))
@@ -160,13 +160,15 @@ def _mean(table: Table, column: str) -> str:
 def _weights_answer(table: Table) -> str:
     told = []
     for row, label in enumerate(table.text("dictionary")):
-        rank = table.number("stable_rank")[row]
-        told.append(
-            f"{label}: stable rank {number(float(rank), digits=2)} of {int(table.number('d_out')[row])}"
-            f" dimensions, isotropic rows {number(float(table.number('stable_rank_isotropic')[row]), digits=2)};"
-            f" median cosine with the nearest row {number(float(table.number('nearest_50')[row]), digits=2)},"
-            f" of random rows {number(float(table.number('nearest_random_50')[row]), digits=2)}"
+        rank, flat, d, near, chance = (
+            number(float(table.number(name)[row]), digits=2)
+            for name in ("stable_rank", "stable_rank_isotropic", "d_out", "nearest_50",
+                         "nearest_random_50")
         )  # fmt: skip
+        told.append(
+            f"{label}: stable rank {rank} of {d} dimensions, isotropic rows {flat}; median cosine"
+            f" with the nearest row {near}, of random rows {chance}"
+        )
     return "; ".join(told) + "."
 
 
@@ -184,7 +186,7 @@ def _matches_answer(table: Table | None, seen: Table | None) -> str:
         told.append(
             f"On the same text partners correlate {_mean(seen, 'correlation')} on average, on"
             f" documents that did not choose them; with documents dealt out anew"
-            f" {_mean(seen, 'correlation_dealt_mean')}."
+            f" {fixed(float(finite(seen.number('correlation_dealt_mean')).mean()), 2)}."
         )
     return " ".join(told)
 

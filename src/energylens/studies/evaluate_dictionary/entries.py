@@ -83,8 +83,8 @@ def _sites(
     site = _given(options.site, number, count, "--site") or metadata.get("hook_name")
     if not site:
         raise BadInput(f"{path} does not say which site it reads: name it with --site")
-    target = _given(options.target_site, number, count, "--target-site")
-    target = target or metadata.get("hook_name_out")
+    given = _given(options.target_site, number, count, "--target-site")
+    target = given or metadata.get("hook_name_out")
     elsewhere = dictionary.W_skip is not None or dictionary.d_in != dictionary.d_out
     if elsewhere and not target:
         raise BadInput(
@@ -182,7 +182,8 @@ def weights_sha256(dictionary: Dictionary) -> str:
     digest = hashlib.sha256(f"{dictionary.architecture} {dictionary.k}".encode())
     for name, weight in sorted(dictionary.weights.items()):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
-        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        flat = weight.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(flat.numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -33,6 +33,7 @@ CALLED = {
     RANDOM_WEIGHTS: "short training, random-weight model",
 }  # fmt: skip
 MOSTLY_DEAD = 0.5
+MOST_TOLD = 4
 
 
 def summarise(
@@ -46,7 +47,7 @@ def summarise(
     return Summary(
         study="evaluate-dictionary",
         subject=f"{', '.join(labels)} · {', '.join(models)} · {material.corpus.name}",
-        finding=" ".join(_finding(table, label, rows) for label in _best_first(table, labels)[:1]),
+        finding=_finding(table, labels, rows),
         detail=_detail(table, labels),
         grade="real",
         figures=figures,
@@ -136,11 +137,14 @@ def _explained(row: Row, *, digits: int = 2) -> str:
     return percent(1 - row["fvu"], digits=digits)
 
 
-def _finding(table: Table, label: str, rows: Rows) -> str:
+def _finding(table: Table, labels: Sequence[str], rows: Rows) -> str:
+    """Of the dictionary that leaves least unexplained."""
+    label = _best_first(table, labels)[0]
     own = table[label, ITSELF]
     fvu = interval(100 * (1 - own["fvu"]), 100 * (1 - own["fvu_high"]),
                    100 * (1 - own["fvu_low"]))  # fmt: skip
-    text = f"{label} explains {fvu} % of the variance at L0 {number(own['l0'], digits=2)}"
+    lead = label if len(labels) == 1 else f"Of {len(labels)} dictionaries, {label}"
+    text = f"{lead} explains {fvu} % of the variance at L0 {number(own['l0'], digits=2)}"
     if math.isfinite(own["loss_recovered_ce"]):
         text += f" and recovers {percent(own['loss_recovered_ce'])} of the loss"
     worse = _beaten_by(rows["evaluation_differences"], label)
@@ -163,19 +167,21 @@ def _beaten_by(differences: Sequence[Row], label: str) -> list[str]:
 
 
 def _detail(table: Table, labels: Sequence[str]) -> str:
-    told = []
-    for label in _best_first(table, labels):
-        row = table[label, ITSELF]
-        lead = "" if len(labels) == 1 else f"{label}: {_explained(row)} explained; "
-        told.append(
-            f"{lead}trained as briefly on the model's own activations"
-            f" {_explained(table[label, 'short'])}, on shuffled ones"
-            f" {_explained(table[label, 'shuffled'])}; {percent(row['dead_share'])} of"
-            f" {row['width']:,} features never fired, {percent(row['dense_share'])} fire on more"
-            " than a tenth of the tokens."
-        )  # fmt: skip
-    text = " ".join(told)
-    return text[0].upper() + text[1:]
+    best, *others = _best_first(table, labels)
+    row = table[best, ITSELF]
+    text = (
+        f"A dictionary trained briefly on the model's own activations explains"
+        f" {_explained(table[best, 'short'])}, on shuffled ones"
+        f" {_explained(table[best, 'shuffled'])}. Of {row['width']:,} features"
+        f" {percent(row['dead_share'])} never fired and {percent(row['dense_share'])} fire on more"
+        " than a tenth of the tokens."
+    )
+    told = [
+        f"{label} explains {_explained(table[label, ITSELF])} at L0"
+        f" {number(table[label, ITSELF]['l0'], digits=2)}"
+        for label in others[:MOST_TOLD]
+    ]
+    return text + (f" {'; '.join(told)}." if told else "")
 
 
 def _controls(
@@ -222,8 +228,10 @@ def _suspicious(
     for label in labels:
         own = table[label, ITSELF]
         for name in _beaten_by(rows["evaluation_differences"], label):
-            yield (f"{label} leaves {percent(own['fvu'])} unexplained, {CALLED[name]}"
-                   f" {percent(table[label, name]['fvu'])}: fewer names would do better.")  # fmt: skip
+            yield (
+                f"{label} leaves {percent(own['fvu'])} unexplained, {CALLED[name]}"
+                f" {percent(table[label, name]['fvu'])}: it does not earn its training."
+            )
         if own["dead_share"] > MOSTLY_DEAD:
             yield f"{label}: {percent(own['dead_share'])} of the features never fired."
         if own["massive_rows"]:
@@ -232,8 +240,11 @@ def _suspicious(
         if math.isnan(own["loss_recovered_ce"]):
             yield f"{label}: mean ablation does not cost loss beyond chance; none can be recovered."
         if abs(own["scale"] - 1) > 0.2:
-            yield (f"{label}: reconstructions times {number(own['scale'], digits=2)} would be"
-                   " nearer: they are " + ("shrunk." if own["scale"] > 1 else "too long."))  # fmt: skip
+            wrong = "shrunk" if own["scale"] > 1 else "too long"
+            yield (
+                f"{label}: reconstructions are {wrong}; times {number(own['scale'], digits=2)} they"
+                " would be nearer."
+            )
     for label, record in records.items():
         if not record["ica_settled"]:
             yield f"{label}: the independent components had not settled."

@@ -1,6 +1,7 @@
 """How the weights of each dictionary lie, and which of its rows another one has too."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -33,7 +34,6 @@ Row = dict[str, Any]
 QUANTILES = (5, 50, 95)
 FOUND_AGAIN = 0.7
 """Cosine from which a row counts as found again, as in Sharkey et al. 2022 and later work."""
-NULLS = ("random", "permuted", "alike")
 
 
 def weight_row(entry: Entry, seed: int) -> Row:
@@ -41,13 +41,14 @@ def weight_row(entry: Entry, seed: int) -> Row:
     dictionary = entry.dictionary
     W_dec = dictionary.W_dec.float()
     generator = torch.Generator().manual_seed(seed_of(seed, "weights", entry.label))
-    random = random_unit_directions(*W_dec.shape, generator, like=W_dec)
+    width, d = W_dec.shape
+    random = random_unit_directions(width, d, generator, like=W_dec)
     row: Row = {
         "dictionary": entry.label, "width": dictionary.width, "d_out": dictionary.d_out,
         "stable_rank": float(stable_rank(W_dec)),
-        "stable_rank_isotropic": isotropic_stable_rank(*W_dec.shape),
+        "stable_rank_isotropic": isotropic_stable_rank(width, d),
         "participation_ratio": float(participation_ratio(W_dec)),
-        "participation_ratio_isotropic": isotropic_participation_ratio(*W_dec.shape),
+        "participation_ratio_isotropic": isotropic_participation_ratio(width, d),
         **_quantiles("nearest", nearest_cosine(W_dec)),
         **_quantiles("nearest_random", nearest_cosine(random)),
     }  # fmt: skip
@@ -95,8 +96,9 @@ def match(one: Dictionary, other: Dictionary, draws: int, generator: torch.Gener
     mine, theirs = one.W_dec.float(), other.W_dec.float()
     cosines = max_cosines(mine, theirs)
     norms = torch.linalg.vector_norm(mine, dim=1)
-    drawn = {
-        "random": lambda g: random_unit_directions(*mine.shape, g, like=mine),
+    width, d = mine.shape
+    drawn: dict[str, Callable[[torch.Generator], Tensor]] = {
+        "random": lambda g: random_unit_directions(width, d, g, like=mine),
         "permuted": lambda g: permute_columns(mine.T, g).T,
         "alike": lambda g: states_alike(mine, norms, g),
     }
@@ -105,11 +107,15 @@ def match(one: Dictionary, other: Dictionary, draws: int, generator: torch.Gener
         "features": len(mine), "others": len(theirs), "mean_max_cosine": float(observed),
         "found_again": float((cosines > FOUND_AGAIN).double().mean()),
     }  # fmt: skip
-    for name in NULLS:
-        make = drawn[name]
+    for name, draw in drawn.items():
         test = permutation_test(
-            observed, lambda g, make=make: mean_max_cosine(make(g), theirs), draws=draws,
-            generator=generator,
-        )  # fmt: skip
+            observed, partial(_drawn, draw, theirs), draws=draws, generator=generator
+        )
         row |= {f"{name}_mean": float(test.null_mean), f"{name}_sd": float(test.null_sd)}
     return row
+
+
+def _drawn(
+    draw: Callable[[torch.Generator], Tensor], theirs: Tensor, generator: torch.Generator
+) -> Tensor:
+    return mean_max_cosine(draw(generator), theirs)

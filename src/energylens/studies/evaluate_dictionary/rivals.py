@@ -162,13 +162,14 @@ def rivals_of(
     def weight(name: str, part: str) -> Tensor:
         return there[f"{name}.{part}"]
 
-    made = {}
-    for name, shape in record["dictionaries"].items():
-        parts = {part: weight(name, part) for part in ("W_enc", "b_enc", "W_dec", "b_dec")}
-        made[name] = Dictionary(
+    made = {
+        name: Dictionary(
             architecture=shape["architecture"], k=shape["k"], subtracts_b_dec=shape["subtracts"],
-            **parts,
-        )  # fmt: skip
+            W_enc=weight(name, "W_enc"), b_enc=weight(name, "b_enc"), W_dec=weight(name, "W_dec"),
+            b_dec=weight(name, "b_dec"),
+        )
+        for name, shape in record["dictionaries"].items()
+    }  # fmt: skip
     rules = {
         name: Ordinary(center=weight(name, "center"), radius=float(weight(name, "radius")))
         for name in ("reads", "writes")

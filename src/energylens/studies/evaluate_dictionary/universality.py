@@ -53,9 +53,9 @@ def universality_rows(
                        "dictionary") as advance:  # fmt: skip
         for entry in material.entries:
             if not store.done(f"seen.{entry.label}"):
-                seen = _seen(entry, material, aligned[entry.model], passages, ordinary, options)
+                mean = _seen(entry, material, aligned[entry.model], passages, ordinary, options)
                 store.save(f"seen.{entry.label}", scratch=True,
-                           tensors={f"seen.{entry.label}": {"seen": seen}})  # fmt: skip
+                           tensors={f"seen.{entry.label}": {"seen": mean}})  # fmt: skip
             advance(1)
     seen = {e.label: store.tensor(f"seen.{e.label}", "seen") for e in material.entries}
     usable = torch.stack([v.isfinite().all(2).all(1) for v in seen.values()]).all(0)
@@ -102,7 +102,7 @@ def _aligned(material: Material, options: EvaluateDictionary) -> dict[str, Align
         material.corpus, leave_out=fitted, count=options.passages, characters=options.passage,
         generator=torch.Generator().manual_seed(options.seed + 3),
     )  # fmt: skip
-    found = {}
+    found: dict[str, Aligned] = {}
     for model, read in material.read.items():
         assert read.subject.loaded.tokenizer is not None
         found[model] = read_aligned(passages, read.subject.loaded.tokenizer,
