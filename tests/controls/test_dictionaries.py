@@ -10,13 +10,14 @@ from energylens.features.train import train
 from energylens.features.training import TrainOptions
 from tests.features.conftest import one_thread  # noqa: F401
 from tests.features.planted import planted_rows
-from tests.oracles.dictionary_metrics import mean_max_cosine, pca_variance_unexplained
+from tests.oracles import dictionary_metrics as oracle
+from tests.oracles.dictionary_metrics import pca_variance_unexplained
 
 OPTIONS = TrainOptions(width=96, k=3, epochs=15, batch=256, lr=0.016)
 
 
 def _matched(true: torch.Tensor, found: torch.Tensor) -> float:
-    return mean_max_cosine(true.double().numpy(), found.double().numpy())
+    return oracle.mean_matched_cosine(true.double().numpy(), found.double().numpy())
 
 
 def test_planted_features_are_found(generator):

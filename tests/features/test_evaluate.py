@@ -40,6 +40,37 @@ def test_streamed_sums_equal_the_whole_whatever_the_cut(case, cut):
     assert_close(found.density, (code.dense() != 0).double().mean(0))
 
 
+@pytest.mark.parametrize("cut", [1, 13, 101])
+def test_shrinkage_and_direction_equal_the_oracle_and_come_from_the_stream(case, cut):
+    rows, code, made, _ = case
+    made = made + 0.3
+    there, found = rows.numpy(), made.numpy()
+    assert_close(evaluate.cosine_similarity(rows, made), oracle.mean_cosine(there, found))
+    assert_close(evaluate.norm_ratio(rows, made), oracle.norm_ratio(there, found))
+    assert_close(evaluate.least_squares_scale(rows, made), oracle.best_scale(there, found))
+    counts = code.column_counts()
+    assert_close(evaluate.dense_share(counts, 101), oracle.share_dense(code.dense().numpy()))
+    seen = _stream((rows, code, made, case[3]), cut)
+    for name, part, whole in (
+        ("cosine_similarity", seen.cosine, seen.directed),
+        ("norm_ratio", seen.made_norm, seen.norm),
+        ("least_squares_scale", seen.along, seen.made_total),
+    ):  # fmt: skip
+        expected = getattr(evaluate, name)(rows, made)
+        assert_close(part.sum() / whole.sum(), expected, rtol=1e-8)
+    assert seen.dense_share == float(evaluate.dense_share(counts, 101))
+    assert_close(seen.active.sum() / 101, evaluate.l0(code))
+
+
+def test_a_row_of_nothing_has_no_cosine_and_is_not_counted_as_one():
+    rows = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    made = torch.tensor([[2.0, 0.0], [0.0, 0.0]])
+    assert_close(evaluate.cosine_similarity(rows, made), 1.0)
+    assert evaluate.cosine_similarity(rows[1:], made[1:]).isnan()
+    assert evaluate.least_squares_scale(rows, rows.mean(0).expand_as(rows)).isnan()
+    assert evaluate.dense_share(torch.tensor([0]), 0).isnan()
+
+
 def test_units_add_up_and_are_about_the_common_mean(case):
     rows, _, made, unit = case
     found = _stream(case, 20)

@@ -5,6 +5,7 @@ from energylens.core.errors import BadInput, InsufficientData
 from energylens.stats.nulls import (
     circular_shift,
     enough_evidence,
+    permute_columns,
     permute_rows,
     random_unit_directions,
     split_units,
@@ -119,3 +120,12 @@ def test_halves_are_disjoint_equal_and_random(generator):
     assert (often - 0.6).abs().max() < 0.1
     with pytest.raises(InsufficientData, match="need 2 units, got 1"):
         split_units(1, generator)
+
+
+def test_columns_dealt_out_keep_their_values_and_lose_what_they_shared(generator):
+    shared = torch.randn(4000, 1, generator=generator)
+    rows = shared + 0.1 * torch.randn(4000, 3, generator=generator)
+    dealt = permute_columns(rows, generator)
+    assert torch.equal(dealt.sort(0).values, rows.sort(0).values)
+    assert float(torch.corrcoef(rows.T)[0, 1]) > 0.9
+    assert abs(float(torch.corrcoef(dealt.T)[0, 1])) < 0.06

@@ -67,21 +67,26 @@ def loss_ratios(
 
 
 def estimate(ratio: Ratio, generator: torch.Generator) -> Interval:
-    """The measure with its interval; nan where it is not defined."""
+    """The measure with its interval; nan where it is not defined, a point where it never varies."""
     if not ratio.defined:
-        return _undefined()
+        return _known(torch.nan)
+    if torch.equal(ratio.sums * ratio.counts.sum(), ratio.counts * ratio.sums.sum()):
+        return _known(float(ratio.sums.sum() / ratio.counts.sum()))  # the L0 of a TopK code
     return weighted_means_interval(ratio.sums, ratio.counts, draws=DRAWS, generator=generator)
 
 
 def difference(one: Ratio, other: Ratio, generator: torch.Generator) -> Interval:
     """By how much the first measure is larger, both on the same resampled documents."""
     if not (one.defined and other.defined):
-        return _undefined()
+        return _known(torch.nan)
+    if torch.equal(one.sums, other.sums) and torch.equal(one.counts, other.counts):
+        return _known(0.0)
     return difference_of_ratios_interval(
         one.sums, one.counts, other.sums, other.counts, draws=DRAWS, generator=generator
     )
 
 
-def _undefined() -> Interval:
-    nan = torch.tensor(torch.nan, dtype=torch.float64)
-    return Interval(estimate=nan, low=nan, high=nan, level=0.95)
+def _known(value: float) -> Interval:
+    """What is the same in every document, or is not defined at all."""
+    point = torch.tensor(value, dtype=torch.float64)
+    return Interval(estimate=point, low=point, high=point, level=0.95)
