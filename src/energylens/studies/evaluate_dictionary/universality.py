@@ -1,5 +1,6 @@
 """Do two dictionaries do the same on the same text, whatever their models and tokenizers?"""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -65,7 +66,9 @@ def universality_rows(
         if not store.done(part):
             row = _pair(one, other, seen, usable, options, part)
             store.save(part, scratch=True, records={part: row})
-        rows += [row] if (row := store.record(part)) else []
+        row = {name: math.nan if value is None else value
+               for name, value in store.record(part).items()}  # fmt: skip
+        rows += [row] if row else []
     return rows
 
 

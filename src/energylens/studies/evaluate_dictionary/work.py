@@ -1,5 +1,6 @@
 """The order of the parts; each is saved when done, so that a killed run resumes."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,10 +69,11 @@ def run(
 
 
 def _once(part: str, store: Store, make: Callable[[], list[Row]]) -> list[Row]:
-    """Rows that are made once, also if the run is stopped later."""
+    """Rows that are made once, also if the run is stopped later; JSON has null for nan."""
     if not store.done(part):
         store.save(part, scratch=True, records={part: make()})
-    return store.record(part)
+    return [{name: math.nan if value is None else value for name, value in row.items()}
+            for row in store.record(part)]  # fmt: skip
 
 
 def _judge(place: Place, store: Store) -> list[tuple[Entry, Judged]]:
