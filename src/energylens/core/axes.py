@@ -14,6 +14,8 @@ AXES: dict[str, str] = {
     "d_in": "width of a dictionary's input",
     "d_out": "width of a dictionary's output",
     "feature": "latents of a dictionary",
+    "coordinate": "what a probe may read: latents, or numbers of a state",
+    "label": "values of a label, each against all others",
     "active": "the k entries of a sparse code that may be non-zero",
     "vocab": "tokens of the vocabulary",
     "head": "attention heads",
