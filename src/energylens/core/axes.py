@@ -16,6 +16,7 @@ AXES: dict[str, str] = {
     "feature": "latents of a dictionary",
     "coordinate": "what a probe may read: latents, or numbers of a state",
     "label": "values of a label, each against all others",
+    "value": "values of the attributes of prompts",
     "active": "the k entries of a sparse code that may be non-zero",
     "vocab": "tokens of the vocabulary",
     "head": "attention heads",
