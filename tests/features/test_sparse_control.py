@@ -22,7 +22,7 @@ NAMES, CONTEXTS, OTHERS, ACTIVE, D, GROUPS = 5, 3, 20, 4, 40, 60
 TAKER, GIVER, CONTEXT, OTHER = 0, NAMES, 2 * NAMES, 2 * NAMES + CONTEXTS
 
 
-def world(g, *, knows=True):
+def world(g, *, knows=True, giver_matters=True):
     """Groups of (taker, giver) with either changed; states of one place; directions; and the model.
 
     The model says the name whose taker direction is strongest; it prefers the giver to the rest.
@@ -46,7 +46,9 @@ def world(g, *, knows=True):
         labels=torch.cat([one_hot(taker, NAMES), one_hot(giver, NAMES)], 1).bool(),
         group=torch.arange(len(rows)) // 3,
     )  # fmt: skip
-    readout = 2 * planted[TAKER : TAKER + NAMES] + planted[GIVER : GIVER + NAMES]
+    readout = 2 * planted[TAKER : TAKER + NAMES]
+    if giver_matters:
+        readout = readout + planted[GIVER : GIVER + NAMES]
     fixed = torch.randn(NAMES, generator=g, dtype=torch.float64)
 
     def run(rows, changed):
@@ -199,6 +201,15 @@ def test_where_the_model_is_at_chance_everything_is_nan_and_counted(generator):
         assert one.accuracy.estimate.isnan() and one.effect.low.isnan() and one.pairs == 60
     kept = approximations(asked, [("perfect", perfect(planted))], draws=50, generator=generator)
     assert all(one.share.estimate.isnan() for one in kept)
+
+
+def test_an_attribute_that_patching_shows_to_be_idle_has_no_effect_to_share(generator):
+    asked, planted = world(generator, giver_matters=False)
+    found = dictionary_control(asked, perfect(planted), draws=50, generator=generator)
+    giver = by_name(found, 1)["greedy", 2]
+    assert giver.turning == 0 and giver.turned.estimate.isnan() and giver.effect.low.isnan()
+    assert value(giver.accuracy) == 1.0
+    assert value(by_name(found, 0)["greedy", 2].effect) > 0.99
 
 
 def test_a_dictionary_of_other_rows_is_refused(generator):

@@ -18,6 +18,9 @@ from energylens.stats.bootstrap import weighted_means_interval
 from energylens.stats.exchange import Accuracy
 from energylens.stats.interval import Interval
 from energylens.stats.rates import clustered_rate_interval
+from energylens.stats.robust import cluster_mean_interval
+
+FEWEST_GROUPS = 5
 
 
 @measure(
@@ -71,8 +74,9 @@ class Control:
         method: How what is changed was chosen.
         most: Features that may be changed at a place; 0 where nothing was chosen.
         accuracy: `edit_accuracy` over all pairs, interval over groups.
-        turned: The same over the pairs in which patching turns the answer.
-        effect: `edit_effect`, interval over groups.
+        turned: The same over the pairs in which patching turns the answer; nan where they are of
+            fewer than five groups.
+        effect: `edit_effect`, interval over groups; nan where patching changes nothing for certain.
         weight: Mean `edit_weight` over rows; nan where no feature is taken away.
         changed: Mean features changed at a place; nan without features.
         pairs, turning: Pairs of prompts, and those that patching turns.
@@ -187,9 +191,12 @@ class Trials:
         draws: int,
         generator: torch.Generator,
     ) -> Interval:
-        """Σ part / Σ whole over some items, with its interval over groups."""
+        """Σ part / Σ whole over some items, with its interval over groups.
+
+        Undefined where the whole is not clear of 0: what an edit does is no share of nothing.
+        """
         sums = [self.by_group(rows, each) for each in (part, whole)]
-        if not self.can or not float(sums[1].sum()):
+        if not self.can or not _clear_of_0(sums[1]):
             return undefined(part)
         return weighted_means_interval(*sums, draws=draws, generator=generator)
 
@@ -255,15 +262,21 @@ def judged(
         trials.by_group(rows, each)
         for each in (torch.ones_like(after), turns, right, right & turns)
     )
+    enough = int((turning > 0).sum()) >= FEWEST_GROUPS
     effect = trials.ratio(
         rows, after - patching.before, patching.after - patching.before, draws=draws,
         generator=generator,
     )  # fmt: skip
     return replace(
         found, accuracy=clustered_rate_interval(hits, count), effect=effect,
-        turned=clustered_rate_interval(turned, turning) if turns.any() else found.turned,
+        turned=clustered_rate_interval(turned, turning) if enough else found.turned,
         turning=int(turns.sum()),
     )  # fmt: skip
+
+
+def _clear_of_0(sums: Float64[Tensor, " group"]) -> bool:
+    found = cluster_mean_interval(sums[:, None])
+    return bool(found.low > 0) or bool(found.high < 0)
 
 
 def undefined(like: Tensor) -> Interval:
