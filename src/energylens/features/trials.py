@@ -21,6 +21,7 @@ from energylens.stats.rates import clustered_rate_interval
 from energylens.stats.robust import cluster_mean_interval
 
 FEWEST_GROUPS = 5
+ROUNDING = 1e-5  # of the model's preference: a smaller difference of logits is none
 
 
 @measure(
@@ -195,10 +196,15 @@ class Trials:
 
         Undefined where the whole is not clear of 0: what an edit does is no share of nothing.
         """
-        sums = [self.by_group(rows, each) for each in (part, whole)]
-        if not self.can or not _clear_of_0(sums[1]):
+        rounding = ROUNDING * self.preference.abs().mean()
+        whole = torch.where(whole.abs() > rounding, whole, 0.0)
+        sums, counts = (self.by_group(rows, each) for each in (part, whole))
+        if not self.can or not _clear_of_0(counts):
             return undefined(part)
-        return weighted_means_interval(*sums, draws=draws, generator=generator)
+        sign = counts.sum().sign()  # an interval of a ratio needs a positive denominator
+        return weighted_means_interval(
+            sign * sums, sign * counts, draws=draws, generator=generator
+        )  # fmt: skip
 
     def by_group(
         self, rows: Int64[Tensor, " row"], values: Shaped[Tensor, " row"]
