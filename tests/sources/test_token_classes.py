@@ -107,3 +107,11 @@ def test_what_cannot_be_printed_is_replaced():
 def test_whole_characters_of_bytes_come_out_whole():
     tokenizer = Pieces("Ġ", "Ã¼", "æĹ¥æľ¬", "ĠÐŁ")
     assert display_tokens(range(4), tokenizer) == [" ", "ü", "日本", " П"]
+
+
+def test_only_words_after_a_space_have_a_first_letter():
+    from energylens.sources.token_classes import first_letter
+
+    assert [first_letter(t) for t in (" été", " A", "a", " a1", " ", "", " x_y")] == [
+        "é", "a", "", "", "", "", "",
+    ]  # fmt: skip

@@ -77,6 +77,17 @@ def token_classes(
     return classes
 
 
+def first_letter(token: str) -> str:
+    """The letter a word begins with, in lower case; empty for a token that begins no word.
+
+    Example:
+        >>> [first_letter(token) for token in (" Sea", " 12", "ing", " “Who")]
+        ['s', '', '', '']
+    """
+    begins = re.fullmatch(r"\s([^\W\d_])[^\W\d_]*", token)
+    return begins[1].lower() if begins else ""
+
+
 def _class(token: str, in_pattern: bytearray, in_code: bytearray) -> str:
     if not token:
         return "whitespace"
