@@ -64,6 +64,12 @@ class EvaluateDictionary:
     segment: Annotated[int, Range(8, 10**5)] = 64
     """Characters over which activations are averaged, whatever tokens a model cuts them into."""
 
+    label_tokens: Annotated[int, Range(0, 10**7)] = 6_000
+    """Held-out tokens on which probes and absorption are judged; 0: neither is."""
+
+    groups: Annotated[int, Range(0, 10**5)] = 40
+    """Groups of prompts whose attributes features are to know and to change; 0: none."""
+
     memory_mb: Annotated[int, Range(200, 10**7)] = 1_500
     """Memory for activations, in MB; the weights of model and dictionaries come on top."""
 

@@ -21,6 +21,7 @@ from energylens.studies.evaluate_dictionary.benches import (
 from energylens.studies.evaluate_dictionary.entries import Entry
 from energylens.studies.evaluate_dictionary.finding import summarise
 from energylens.studies.evaluate_dictionary.geometry import match_rows, weight_row
+from energylens.studies.evaluate_dictionary.labels import TABLES, label_rows
 from energylens.studies.evaluate_dictionary.material import Material, gather
 from energylens.studies.evaluate_dictionary.measuring import (
     ALL,
@@ -45,8 +46,9 @@ def run(
     """Baselines, reconstructions, what the model makes of them, and tables, in this order."""
     torch.set_num_threads(options.threads or torch.get_num_threads())
     material = gather(options, store, say)
-    judged = {entry.label: found for place in places_of(material, options, progress)
-              for entry, found in _judge(place, store)}  # fmt: skip
+    places = places_of(material, options, progress)
+    judged = {entry.label: found for place in places for entry, found in _judge(place, store)}
+    by_labels = [label_rows(place, store) for place in places]
     ordered = [judged[entry.label] for entry in material.entries]
     entries, seed = material.entries, options.seed
     rows: dict[str, list[Row]] = {
@@ -63,6 +65,7 @@ def run(
             material, {label: one.reads for label, one in judged.items()}, options, store,
             progress,
         ),
+        **{name: [row for found in by_labels for row in found[name]] for name in TABLES},
     }  # fmt: skip
     store.save("tables", tables={name: table(found) for name, found in rows.items()})
     return summarise(options, material, rows, _records(material, store))
