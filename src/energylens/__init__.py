@@ -27,6 +27,7 @@ _WHERE = {
     "align_states": "energylens.notebook",
     "ablate": "energylens.notebook",
     "read_summary": "energylens.notebook",
+    "judge": "energylens.studies.evaluate_dictionary.judging",
     "slope_of": "energylens.energy.descent",
     "descend": "energylens.energy.descent",
     "find_basins": "energylens.energy.basins",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         read_windows,
         train,
     )
+    from energylens.studies.evaluate_dictionary.judging import judge
 
 
 def __getattr__(name: str) -> Any:

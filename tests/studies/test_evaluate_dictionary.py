@@ -12,7 +12,7 @@ import torch
 from energylens import cli
 from energylens.activations.certify import wrap
 from energylens.activations.stream import collect_rows
-from energylens.core.errors import Interrupted
+from energylens.core.errors import BadInput, Interrupted
 from energylens.core.ports import silence
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import saelens
@@ -196,6 +196,25 @@ def test_putting_in_what_was_there_costs_nothing_and_ablations_are_what_they_say
     assert_close(found["nothing"], found["zero"], rtol=1e-5)
     assert_close(found["middle"], found["mean"], rtol=1e-5)
     assert bool((found["zero"][1] > 0.1).all())
+
+
+# ---- from Python
+
+
+def test_judging_from_python_shows_every_untrained_baseline(tiny, folders):
+    import energylens as el
+
+    subject, windows = tiny
+    held_out, fit = windows.split(0.4, torch.Generator().manual_seed(0))
+    dictionary = saelens.load(folders / "seed 0")
+    found = el.judge(subject, dictionary, fit, held_out)
+    rows = {row["contender"]: row for row in found.table().to_pylist()}
+    assert list(rows) == ["dictionary", *RIVALS[:-1]]
+    assert rows["dictionary"]["fvu"] < rows["random"]["fvu"]
+    first = repr(found).splitlines()[1]
+    assert first.strip().startswith("dictionary") and "loss recovered" in first
+    with pytest.raises(BadInput, match="reads rows of 128 values and blocks.1.mlp.post"):
+        el.judge(subject, dictionary, fit, held_out, "blocks.1.mlp.post")
 
 
 # ---- resume

@@ -106,13 +106,23 @@ def _read(
             " --context"
         )
     held_out, fit = windows.split(share, torch.Generator().manual_seed(options.seed + 1))
+    check_fit(entries, subject, fit)
+    return Read(subject=subject, fit=fit, held_out=held_out)
+
+
+@torch.no_grad()
+def check_fit(entries: Sequence[Entry], subject: Subject, windows: TokenWindows) -> None:
+    """Run one window, and see whether every dictionary fits its sites.
+
+    Raises:
+        BadInput: If one reads or writes rows of another width than its site has.
+    """
     sites = list(dict.fromkeys(site for entry in entries for site in (entry.site, entry.target)))
-    with torch.no_grad(), subject.capture(*sites, stop=True) as seen:
-        subject.run(Batch.full(fit.ids[:1]).to(subject.device))
+    with subject.capture(*sites, stop=True) as seen:
+        subject.run(Batch.full(windows.ids[:1]).to(subject.device))
     widths = {site: seen[site].shape[-1] for site in sites}
     for entry in entries:
-        check_widths(entry, widths, loaded.name)
-    return Read(subject=subject, fit=fit, held_out=held_out)
+        check_widths(entry, widths, subject.loaded.name)
 
 
 def _pin(entries: Sequence[Entry], read: Mapping[str, Read], corpus: Corpus, store: Store) -> None:

@@ -1,7 +1,6 @@
 """One pass over the held-out documents: reconstructions, and what the model makes of them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 
 import torch
 from jaxtyping import Float
@@ -69,10 +68,6 @@ def measure_rows(
             advance(len(batch.ids))
     return {name: {kind: one.result() for kind, one in kinds.items()}
             for name, kinds in stats.items()}  # fmt: skip
-
-
-def sums_as_tensors(found: Reconstruction) -> dict[str, Tensor]:
-    return {name: value.cpu() for name, value in asdict(found).items()}
 
 
 @torch.no_grad()

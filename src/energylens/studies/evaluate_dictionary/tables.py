@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from energylens.features.evaluate import dead_share, dense_share
+from energylens.features.evaluate import Reconstruction, dead_share, dense_share
 from energylens.features.ordinary import Ordinary
 from energylens.stats.interval import Interval
 from energylens.studies.energy_lens.dictionaries import seed_of
@@ -52,11 +52,12 @@ class Judged:
     ) -> None:
         self.entry, self.sums, self.losses, self.shapes = entry, sums, losses, shapes
         self.reads = reads
+        self.contenders = [name for name in CONTENDERS if name in sums]
         self._seed = seed
         self.ratios: dict[str, dict[str, Ratio]] = {
             name: row_ratios(sums[name])
             | loss_ratios(losses[name], name, self._generator("cost", name))
-            for name in CONTENDERS
+            for name in self.contenders
         }
 
     def _generator(self, *names: str) -> torch.Generator:
@@ -64,7 +65,7 @@ class Judged:
 
     def rows(self) -> Iterator[Row]:
         """One row a contender, the dictionary first."""
-        for name in CONTENDERS:
+        for name in self.contenders:
             counts, kept = self.sums[name][ORDINARY]["counts"], self.sums[name]
             rows = int(kept[ORDINARY]["samples"].sum())
             row = {
@@ -83,7 +84,7 @@ class Judged:
 
     def differences(self) -> Iterator[Row]:
         """The dictionary less each baseline, measure by measure."""
-        for name in RIVALS:
+        for name in self.contenders[1:]:
             for measure in MEASURES:
                 found = difference(self.ratios[ITSELF][measure], self.ratios[name][measure],
                                    self._generator("less", name, measure))  # fmt: skip
@@ -95,7 +96,7 @@ class Judged:
 
     def densities(self) -> Iterator[Row]:
         """How many features are active on which share of the rows."""
-        for name in CONTENDERS:
+        for name in self.contenders:
             kept = self.sums[name][ORDINARY]
             density = kept["counts"].double() / kept["samples"].sum()
             for low, high, features in density_histogram(density):
@@ -117,6 +118,12 @@ class Judged:
         return {column: float(losses[put][quantity].sum() / n)
                 for column, (put, quantity) in each.items()} | {
             "n_loss_documents": losses[CLEAN].shape[1]}  # fmt: skip
+
+
+def sums_by_kind(found: Mapping[str, Reconstruction]) -> dict[str, dict[str, Tensor]]:
+    """Sums by kind of rows and name, on the CPU."""
+    return {kind: {name: value.cpu() for name, value in vars(one).items()}
+            for kind, one in found.items()}  # fmt: skip
 
 
 def density_histogram(density: Tensor) -> Iterator[tuple[float, float, int]]:

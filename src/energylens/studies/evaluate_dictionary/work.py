@@ -31,10 +31,9 @@ from energylens.studies.evaluate_dictionary.measuring import (
     ZERO,
     measure_rows,
     substitution_losses,
-    sums_as_tensors,
 )
 from energylens.studies.evaluate_dictionary.rivals import Rivals
-from energylens.studies.evaluate_dictionary.tables import ITSELF, Judged, shape_of
+from energylens.studies.evaluate_dictionary.tables import ITSELF, Judged, shape_of, sums_by_kind
 from energylens.studies.evaluate_dictionary.universality import universality_rows
 
 Row = dict[str, Any]
@@ -125,8 +124,8 @@ def _measure(
             memory_mb=options.memory_mb, progress=progress, label=f"reconstructions, {name}",
         )  # fmt: skip
         flat = {f"{one}/{kind}/{key}": value for one, kinds in found.items()
-                for kind, result in kinds.items()
-                for key, value in sums_as_tensors(result).items()}  # fmt: skip
+                for kind, sums_of in sums_by_kind(kinds).items()
+                for key, value in sums_of.items()}  # fmt: skip
         store.save(part, scratch=True, tensors={part: flat})
     kept = store.tensors(part)
     for one in dictionaries:
