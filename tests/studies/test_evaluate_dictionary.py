@@ -34,7 +34,8 @@ from tests.oracles import dictionary_metrics as oracle
 
 SITE = "blocks.1.resid_post"
 SMALL = {"context": 32, "documents": 24, "loss_documents": 8, "train_tokens": 1_024,
-         "match_draws": 20, "passages": 40, "passage": 256, "threads": 1}  # fmt: skip
+         "match_draws": 20, "passages": 40, "passage": 256, "threads": 1,
+         "label_tokens": 0, "groups": 0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -93,8 +93,12 @@ def permute_columns(
         >>> permute_columns(torch.tensor([[1, 4], [2, 5], [3, 6]]), g).sort(0).values.tolist()
         [[1, 4], [2, 5], [3, 6]]
     """
-    drawn = torch.rand(matrix.T.shape, generator=generator, device=generator.device)
-    return matrix.gather(0, drawn.argsort(1).T.to(matrix.device))
+    dealt = torch.empty_like(matrix)
+    for start in range(0, matrix.shape[1], FEATURES_AT_ONCE):  # an order of all is large
+        here = matrix[:, start : start + FEATURES_AT_ONCE]
+        drawn = torch.rand(here.shape, generator=generator, device=generator.device)
+        dealt[:, start : start + here.shape[1]] = here.gather(0, drawn.argsort(0).to(here.device))
+    return dealt
 
 
 def unit_permutation(
