@@ -12,12 +12,15 @@ from energylens.report.sources import (
     BRICKEN,
     CAMERON,
     CAMPELLO,
+    CHANIN,
     CHUNG,
     ELHAGE,
     GAO,
+    GURNEE,
     HANNA,
     HEAP,
     HOFFMANN,
+    HEWITT,
     HOOVER,
     HUBEN,
     HYVARINEN,
@@ -26,6 +29,7 @@ from energylens.report.sources import (
     KARVONEN,
     LAN,
     LENS,
+    MAKELOV,
     MARVIN,
     NANDA,
     OLSSON,
@@ -297,6 +301,34 @@ METHODS: tuple[Method, ...] = (
         ),
         sources=(GAO, RAJAMANOHARAN, KARVONEN, HYVARINEN, HEAP, SHARKEY, SUN),
         page="docs/evaluate.md",
+    ),
+    Method(
+        anchor="method-labels",
+        title="Labels: probes, control, absorption",
+        table="evaluation_probes",
+        formula=(
+            "selectivity = accuracy − accuracy on control tasks",
+            "turned = #{edited = patched ≠ unedited} / #{patched ≠ unedited}",
+            "weight = Σ over what is taken away of Δ_f d_f · m / ‖m‖², m = Σ a_f d_f",
+            "absorbed: a_f d_f · w ≥ 0.4 (x − x̄_without) · w, main features silent",
+        ),
+        text=(
+            "Probes are logistic regressions on the coordinates whose means differ most, both "
+            "classes weighed alike, trained on half of the held-out documents and judged on the "
+            "other. In a control task each word type has the label of a token drawn at random. "
+            "Intervals leave out one document at a time, with Student's t.",
+            "Prompts with known attributes come in groups that differ in one attribute each. Edits "
+            "change at most so many features at the places that the task names, on top of the "
+            "state as it is; what they are held against is patching: the states of the prompt with "
+            "that attribute changed. Features of a value, and dictionaries made from labels, are "
+            "chosen on half of the groups and judged on the other. Tasks that the model cannot do "
+            "are left out, and told.",
+            "Absorption is looked for in words by their first letter, on words that neither the "
+            "probe, a linear discriminant, nor the features were chosen on; only where the "
+            "features of a letter stand for it on those words.",
+        ),
+        sources=(MAKELOV, GURNEE, HEWITT, CHANIN),
+        page="docs/sparse-control.md",
     ),
     Method(
         anchor="method-models",

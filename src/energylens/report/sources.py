@@ -92,4 +92,20 @@ HYVARINEN = (
     "Hyvärinen, A. Fast and robust fixed-point algorithms for independent component analysis. "
     "IEEE Transactions on Neural Networks 10(3), 1999."
 )
+MAKELOV = (
+    "Makelov, A., Lange, G. & Nanda, N. Towards principled evaluations of sparse autoencoders for "
+    "interpretability and control. 2024. arXiv:2405.08366."
+)
+GURNEE = (
+    "Gurnee, W. et al. Finding neurons in a haystack: case studies with sparse probing. TMLR 2023. "
+    "arXiv:2305.01610."
+)
+HEWITT = (
+    "Hewitt, J. & Liang, P. Designing and interpreting probes with control tasks. EMNLP 2019. "
+    "arXiv:1909.03368."
+)
+CHANIN = (
+    "Chanin, D. et al. A is for absorption: studying feature splitting and absorption in sparse "
+    "autoencoders. 2024. arXiv:2409.14507."
+)
 SHARKEY = "Sharkey, L. et al. Taking features out of superposition with sparse autoencoders. 2022."

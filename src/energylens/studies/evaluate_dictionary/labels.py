@@ -37,6 +37,8 @@ CONTROL, ATTRIBUTES = "evaluation_control", "evaluation_attributes"
 TABLES = (PROBES, TASKS, KEPT, CONTROL, ATTRIBUTES, ABSORPTION)
 CONTENDERS = ("random", "short")
 """Baselines that are looked at beside a dictionary."""
+EDITED = "random"
+"""The one whose features are changed as well: an edit costs a pass of the model."""
 CONTROLS = 2
 """Control tasks of a probe."""
 UNION = 4
@@ -234,8 +236,8 @@ def _control(
     generator: torch.Generator,
 ) -> list[Row]:
     edits: dict[str, list[Control]] = {"labels": supervised_control(asked, generator=generator)}
-    for name, dictionary in judged.items():
-        edits[name] = dictionary_control(asked, dictionary, generator=generator)
+    for name in (ITSELF, EDITED):
+        edits[name] = dictionary_control(asked, judged[name], generator=generator)
     return [
         {
             **head, "attribute": made.attributes[one.attribute].name, "contender": name,
