@@ -56,7 +56,7 @@ def permutation_test(
     defined = drawn.isfinite()
     count = defined.sum(0)
     mean = torch.where(defined, drawn, 0.0).sum(0) / count
-    square = torch.where(defined, drawn - mean, 0.0).square().sum(0) / (count - 1)
+    square = torch.where(defined, drawn - mean, 0.0).square().sum(0) / (count - 1).clamp(min=0)
     p = (1 + (drawn >= observed).logical_and(defined).sum(0)).double() / (1 + count)
     p = torch.where(observed.isfinite() & (count > 0), p, torch.nan)
     return PermutationTest(observed=observed, null_mean=mean, null_sd=square.sqrt(), p=p)

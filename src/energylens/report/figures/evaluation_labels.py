@@ -256,10 +256,10 @@ def _control_answer(table: Table) -> str:
 
         own, random = at(ITSELF, "greedy", FEW), at(RANDOM, "greedy", FEW)
         blind, made = at(ITSELF, "random features", FEW), at("labels", "supervised, means", 0)
+        turned = interval(*(float(ends[own]) for ends in (value, low, high)))
         told.append(
-            f"{title}: changing {FEW} features a place turns"
-            f" {interval(value[own], low[own], high[own])} of the answers that patching turns, as"
-            f" many features at random {number(value[blind], digits=2)}, a random dictionary"
+            f"{title}: changing {FEW} features a place turns {turned} of the answers that patching"
+            f" turns, as many features at random {number(value[blind], digits=2)}, a random dictionary"
             f" {number(value[random], digits=2)}, a dictionary made from labels"
             f" {number(value[made], digits=2)}"
         )
