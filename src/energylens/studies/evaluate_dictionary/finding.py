@@ -235,8 +235,11 @@ def _suspicious(
         if own["dead_share"] > MOSTLY_DEAD:
             yield f"{label}: {percent(own['dead_share'])} of the features never fired."
         if own["massive_rows"]:
-            yield (f"{label}: {own['massive_rows']:,} massive rows are left out; with them the"
-                   f" variance unexplained is {number(own['fvu_all'])}.")  # fmt: skip
+            verb = "row is" if own["massive_rows"] == 1 else "rows are"
+            yield (
+                f"{label}: {own['massive_rows']:,} massive {verb} left out; with them the"
+                f" variance unexplained is {number(own['fvu_all'])}."
+            )
         if math.isnan(own["loss_recovered_ce"]):
             yield f"{label}: mean ablation does not cost loss beyond chance; none can be recovered."
         if abs(own["scale"] - 1) > 0.2:

@@ -75,6 +75,8 @@ def match_rows(
     """Both ways between any two dictionaries that write the same site of the same model."""
     pairs = [(a, b) for a, b in combinations(entries, 2)
              if (a.model, a.target) == (b.model, b.target)]  # fmt: skip
+    if not pairs:
+        return
     with progress.task("match of decoder rows", 2 * len(pairs), "pair") as advance:
         for pair in pairs:
             for one, other in (pair, pair[::-1]):
