@@ -216,7 +216,7 @@ def _draw_frontier(axes: Axes, *, table: Table) -> Marks:
             texts.setdefault(text, (not itself, label))
     axes.set_ylim(0, 1.1 * float(np.nanmax(np.append(high, y))))
     middle = float(np.nanmedian(x))
-    widest = float(np.nanmax(x) - np.nanmin(x)) or middle
+    widest = max(float(np.nanmax(x) - np.nanmin(x)), middle / 2)
     axes.set_xlim(max(0.0, float(np.nanmin(x)) - 0.7 * widest), float(np.nanmax(x)) + 0.9 * widest)
     known = np.isfinite(x) & np.isfinite(y)
     place(axes, [label for _, label in sorted(texts.values(), key=lambda pair: pair[0])],

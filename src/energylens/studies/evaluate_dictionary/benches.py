@@ -60,6 +60,11 @@ class Place:
     def empty_rows(self) -> Rows:
         return self._rows(self.empty, "activations of a random-weight model")
 
+    def forget(self) -> None:
+        """Let go of rows and of the random-weight model: what is wanted again is made again."""
+        for name in ("rows", "empty", "empty_rows"):
+            self.__dict__.pop(name, None)
+
     def _rows(self, read: Read, label: str) -> Rows:
         return rows_of(read, self.entries[0], memory_mb=self.options.memory_mb,
                        progress=self.progress, label=label)  # fmt: skip

@@ -46,8 +46,12 @@ def run(
     torch.set_num_threads(options.threads or torch.get_num_threads())
     material = gather(options, store, say)
     places = places_of(material, options, progress)
-    judged = {entry.label: found for place in places for entry, found in _judge(place, store)}
-    by_labels = [label_rows(place, store) for place in places]
+    judged: dict[str, Judged] = {}
+    by_labels = []
+    for place in places:  # rows of one place at a time are in memory
+        judged |= {entry.label: found for entry, found in _judge(place, store)}
+        by_labels.append(label_rows(place, store))
+        place.forget()
     ordered = [judged[entry.label] for entry in material.entries]
     entries, seed = material.entries, options.seed
     rows: dict[str, list[Row]] = {
@@ -66,7 +70,7 @@ def run(
         ),
         **{name: [row for found in by_labels for row in found[name]] for name in TABLES},
     }  # fmt: skip
-    store.save("tables", tables={name: table(found) for name, found in rows.items()})
+    store.save("tables", tables={name: table(found) for name, found in rows.items() if found})
     return summarise(options, material, rows, _records(material, store))
 
 
@@ -81,6 +85,10 @@ def _once(part: str, store: Store, make: Callable[[], list[Row]]) -> list[Row]:
 def _judge(place: Place, store: Store) -> list[tuple[Entry, Judged]]:
     owners = owners_of(place, store)
     by_label = {entry.label: entry for entry in place.entries}
+    for empty in (False, True):
+        for owner in dict.fromkeys(owners.values()):
+            rivals_at(place, by_label[owner], store, empty=empty)
+        place.forget()
     found = []
     for entry in place.entries:
         owner = by_label[owners[entry.label]]
