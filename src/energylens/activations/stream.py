@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from energylens.activations.batch import Batch
@@ -115,10 +115,17 @@ def scored_rows(
     """
     with subject.capture(*sites, stop=True) as seen:
         subject.run(batch)
-    keep = batch.scored
-    if without is not None and len(without):
-        keep = keep & ~torch.isin(batch.ids, without.to(batch.ids.device))
+    keep = scored_places(batch, without=without)
     return {site: value[keep] for site, value in seen.items()}
+
+
+def scored_places(
+    batch: Batch, *, without: Int[Tensor, " special"] | None = None
+) -> Bool[Tensor, "batch pos"]:
+    """Which places give the rows of `scored_rows`, in their order."""
+    if without is None or not len(without):
+        return batch.scored
+    return batch.scored & ~torch.isin(batch.ids, without.to(batch.ids.device))
 
 
 class ModelRows:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from energylens.activations.subject import Subject
+from energylens.activations.logit_effects import logit_effects
 from energylens.core.ports import Store
 from energylens.core.sites import layer_of
 from energylens.sources.token_classes import display_tokens
@@ -141,16 +141,11 @@ def _scatter(
 @torch.no_grad()
 def _logit_effects(material: Material, bench: Bench, chosen: Int[Tensor, " feature"]) -> list[Row]:
     """Logits that each feature raises and lowers, by the lens linearised at the mean state."""
-    subject: Subject = material.subject
+    subject = material.subject
     tokenizer = subject.loaded.tokenizer
     assert tokenizer is not None
-    norm, weight = subject.final_norm, subject.unembed.weight
-    assert isinstance(weight, Tensor)
-    mean_state = bench.mean_state
-    directions = bench.dictionary.W_dec[chosen.to(mean_state.device)]
-    pushed = [torch.func.jvp(norm, (mean_state[None],), (d[None],))[1] for d in directions]
-    effect = torch.cat(pushed) @ weight.T
-    effect -= effect.mean(1, keepdim=True)
+    directions = bench.dictionary.W_dec[chosen.to(bench.mean_state.device)]
+    effect = logit_effects(subject, bench.mean_state, directions)
     up, down = effect.topk(TOP_LOGITS), effect.topk(TOP_LOGITS, largest=False)
     return [
         {

@@ -1,0 +1,215 @@
+"""The pass over the text, piece by piece: a killed run goes on after its last piece."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from energylens.activations.stream import (
+    MEGABYTE,
+    batches,
+    rows_per_batch,
+    scored_places,
+    scored_rows,
+)
+from energylens.core.errors import NoRoom
+from energylens.core.ports import Progress, Store
+from energylens.features.chance import random_dictionary_like
+from energylens.features.evaluate import fvu, l0
+from energylens.features.occurrences import AFTER, BEFORE, BINS, Occurrences, entries_of
+from energylens.features.ordinary import Ordinary
+from energylens.studies.browse_dictionary import BrowseDictionary
+from energylens.studies.browse_dictionary.material import Material
+from energylens.studies.energy_lens.dictionaries import seed_of
+
+TOP, DRAWN = 5, 8
+PIECE_TOKENS = 65_536
+WINDOWS_AT_ONCE = 8
+# What is kept is held once, and once more while it is written or merged.
+SHARE_KEPT, SHARE_SAMPLE = 0.5, 0.4
+# Of an entry of the sample: itself, its order, its rank, and what a draw of the null makes of it.
+BYTES_PER_ENTRY = 100
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """The code of the first tokens, on which pairs and labels are counted."""
+
+    feature: Int[Tensor, " entry"]
+    row: Int[Tensor, " entry"]
+    value: Tensor
+    window: Int[Tensor, " sample"]
+    position: Int[Tensor, " sample"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """What the pass over the text left."""
+
+    seen: Occurrences
+    sample: Sample
+    mean_state: Tensor
+    first: dict[str, Any]
+    """Of the first rows: FVU, that of a random dictionary, L0."""
+
+
+def read(
+    material: Material, options: BrowseDictionary, store: Store, progress: Progress
+) -> Reading:
+    """Encode all windows once.
+
+    Raises:
+        NoRoom: If what is kept of so many features does not fit the memory budget.
+    """
+    windows, width = material.windows, material.dictionary.width
+    kept_mb = _refuse_too_wide(width, options.memory_mb)
+    seen = Occurrences(
+        width=width, top=TOP, drawn=DRAWN, context=options.context,
+        like=material.dictionary.W_enc,
+    )  # fmt: skip
+    first = _first_rows(material, options, store, options.memory_mb - kept_mb)
+    most = _sample_tokens(options, first["l0"])
+    size = max(1, PIECE_TOKENS // options.context)
+    pieces = list(range(0, len(windows.ids), size))
+    resumed = max((n for n in range(len(pieces)) if store.done(_part(n))), default=-1)
+    if resumed >= 0:
+        seen.restore(store.tensors(_part(resumed)))
+    with progress.task("reading", windows.ids.numel(), "tokens") as advance:
+        advance(windows.ids[: (resumed + 1) * size].numel())
+        for number in range(resumed + 1, len(pieces)):
+            piece = slice(pieces[number], pieces[number] + size)
+            found = _read_piece(material, options, seen, piece, most, number,
+                                budget_mb=options.memory_mb - kept_mb, advance=advance)  # fmt: skip
+            store.save(_sample_part(number), tensors={_sample_part(number): found}, scratch=True)
+            store.save(_part(number), tensors={_part(number): seen.state()}, scratch=True)
+            if number:
+                store.forget(_part(number - 1))
+    rows = store.tensors("first")
+    return Reading(
+        seen=seen, sample=_sample(store, len(pieces), material.dictionary.W_enc.device),
+        mean_state=rows["mean_state"].to(material.dictionary.W_enc.device), first=first,
+    )  # fmt: skip
+
+
+def _part(number: int) -> str:
+    return f"read.{number:06}"
+
+
+def _sample_part(number: int) -> str:
+    return f"sample.{number:06}"
+
+
+def _refuse_too_wide(width: int, memory_mb: int) -> float:
+    per_slot = 4 * (BEFORE + AFTER + 1) + 4 + 16
+    kept_mb = 2 * width * ((TOP + DRAWN) * per_slot + 8 * BINS + 48) / MEGABYTE
+    if kept_mb > SHARE_KEPT * memory_mb:
+        raise NoRoom(
+            f"what is kept of {width:,} features takes {kept_mb:,.0f} MB and the budget is"
+            f" {memory_mb:,} MB: raise --memory-mb to {kept_mb / SHARE_KEPT:,.0f}"
+        )
+    return kept_mb
+
+
+def _sample_tokens(options: BrowseDictionary, active: float) -> int:
+    """As many as were asked for, or as many as the budget holds."""
+    fits = SHARE_SAMPLE * options.memory_mb * MEGABYTE / (BYTES_PER_ENTRY * max(active, 1.0))
+    return max(1_000, min(options.sample_tokens, int(fits)))
+
+
+@torch.no_grad()
+def _first_rows(
+    material: Material, options: BrowseDictionary, store: Store, budget_mb: float
+) -> dict[str, Any]:
+    """Mean state and a first look at how well the dictionary fits its place."""
+    if not store.done("first"):
+        windows = material.windows
+        size = _windows_at_once(material, options, budget_mb)
+        rows = torch.cat([
+            scored_rows(material.subject, batch, [material.site])[material.site]
+            for batch in batches(windows.ids[:32], windows.document[:32], size,
+                                 device=material.subject.device)
+        ]).float()  # fmt: skip
+        inside = rows[Ordinary.of(rows).holds(rows)]
+        generator = torch.Generator().manual_seed(seed_of(options.seed, "chance"))
+        chance = random_dictionary_like(material.dictionary, generator)
+        code = material.dictionary.encode(inside)
+        store.save("first", scratch=True, tensors={"first": {"mean_state": inside.mean(0)}},
+                   records={"first": {
+                       "rows": len(inside), "massive": len(rows) - len(inside),
+                       "fvu": float(fvu(inside, material.dictionary.reconstruct(inside))),
+                       "fvu_random": float(fvu(inside, chance.reconstruct(inside))),
+                       "l0": float(l0(code)),
+                   }})  # fmt: skip
+    return dict(store.record("first"))
+
+
+def _windows_at_once(material: Material, options: BrowseDictionary, budget_mb: float) -> int:
+    fits = rows_per_batch(material.subject, options.context, 1, budget_mb=budget_mb)
+    return min(fits, WINDOWS_AT_ONCE)
+
+
+@torch.no_grad()
+def _read_piece(
+    material: Material,
+    options: BrowseDictionary,
+    seen: Occurrences,
+    piece: slice,
+    most: int,
+    number: int,
+    *,
+    budget_mb: float,
+    advance: Any,
+) -> dict[str, Tensor]:
+    """Take in some windows; what of them belongs to the sample comes back."""
+    subject, windows = material.subject, material.windows
+    special = torch.tensor(sorted(subject.loaded.special_ids), dtype=torch.long)
+    document = windows.document.to(subject.device)
+    generator = torch.Generator().manual_seed(seed_of(options.seed, "drawn", str(number)))
+    size = _windows_at_once(material, options, budget_mb)
+    kept = []
+    for first, batch in _numbered(windows.ids[piece], windows.document[piece], size, piece.start,
+                                  device=subject.device):  # fmt: skip
+        rows = scored_rows(subject, batch, [material.site], without=special)[material.site]
+        places = scored_places(batch, without=special).nonzero()
+        places[:, 0] += first
+        code = material.dictionary.encode(rows.float())
+        before = seen.tokens
+        seen.add(code, places, document, generator)
+        if before < most:
+            entries = entries_of(code, places)
+            kept.append({
+                "place": places.int(), "feature": entries.feature.int(), "value": entries.value,
+                "of": torch.stack([entries.window, entries.position], 1).int(),
+            })  # fmt: skip
+        advance(batch.ids.numel())
+    empty = {"place": torch.zeros(0, 2, dtype=torch.int32), "value": torch.zeros(0),
+             "feature": torch.zeros(0, dtype=torch.int32),
+             "of": torch.zeros(0, 2, dtype=torch.int32)}  # fmt: skip
+    return {name: torch.cat([one[name] for one in kept]) if kept else blank
+            for name, blank in empty.items()}  # fmt: skip
+
+
+def _numbered(
+    ids: Tensor, document: Tensor, size: int, start: int, *, device: torch.device
+) -> Iterator[tuple[int, Any]]:
+    """Batches with the number of their first window."""
+    for batch in batches(ids, document, size, device=device):
+        yield start, batch
+        start += len(batch.ids)
+
+
+def _sample(store: Store, pieces: int, device: torch.device) -> Sample:
+    parts = [store.tensors(_sample_part(number)) for number in range(pieces)]
+    whole = {name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]}
+    place = whole["place"].long()
+    most = int(place[:, 1].max()) + 1
+    known = place[:, 0] * most + place[:, 1]  # in the order of the text: sorted
+    of = whole["of"].long()
+    return Sample(
+        feature=whole["feature"].long(), value=whole["value"],
+        row=torch.searchsorted(known, of[:, 0] * most + of[:, 1]),
+        window=place[:, 0], position=place[:, 1],
+    )  # fmt: skip
