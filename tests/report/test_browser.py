@@ -144,32 +144,46 @@ def test_columns_sort_both_ways_with_the_undefined_last(visit, records):
             page.click(f"{efas} button")
             assert page.get_attribute(efas, "aria-sort") == way
             whole = records.table("features").rows
-            values = scrolled_to_the_end(page, whole)
+            values = walked_through(page, whole)
             known = [sign * value for value in values if value is not None]
             assert len(values) == whole
             assert known == sorted(known)
             assert None not in values[: len(known)]
 
 
-def scrolled_to_the_end(page, whole: int) -> list[float | None]:
-    for _ in range(200):  # a chunk of rows is added a frame
-        page.evaluate("document.getElementById('list').scrollTop = 1e6")
-        values = page.evaluate(VALUES)
-        if len(values) >= whole:
-            break
-        page.wait_for_timeout(10)
-    return values
+def walked_through(page, whole: int) -> list[float | None]:
+    """The EFAS of every row, by scrolling through the list; few rows are in the page at a time."""
+    found: dict[int, float | None] = {}
+    at = 0
+    while len(found) < whole and at < 200:
+        page.evaluate("(at) => { $('list').scrollTop = at * $('list').clientHeight; }", at)
+        page.wait_for_timeout(20)
+        rows = page.evaluate(ROWS)
+        assert len(rows) < 100
+        found |= dict(rows)
+        at += 1
+    return [found[row] for row in range(whole)]
 
 
-VALUES = "[...document.querySelectorAll('#rows tr')].map((row) => row.feature.efas)"
+ROWS = (
+    "[...document.querySelectorAll('#rows tr')].map((row) => [+row.dataset.at, row.feature.efas])"
+)
 
 
-def test_the_list_grows_as_it_is_scrolled(visit):
+def test_only_the_rows_that_are_seen_are_in_the_page(visit):
     with visit() as page:
         ready(page)
-        before = page.locator("#rows tr").count()
+        size = page.evaluate("$('list').scrollHeight")
         page.evaluate("document.getElementById('list').scrollTop = 1e6")
-        page.wait_for_function(f"() => document.querySelectorAll('#rows tr').length > {before}")
+        page.wait_for_function(
+            "() => document.querySelector('#rows tr:last-child').dataset.at > 1000"
+        )
+        assert page.locator("#rows tr").count() < 100
+        assert abs(page.evaluate("$('list').scrollHeight") - size) < 40
+        last = page.locator("#rows tr").last
+        assert last.get_attribute("data-at") == "1199"
+        last.click()
+        assert chosen(page) == last.locator("a").inner_text()
 
 
 def test_a_feature_without_a_page_says_so(visit):

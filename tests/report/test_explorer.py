@@ -7,7 +7,7 @@ import json
 import pytest
 
 from energylens.report import explorer as module
-from energylens.report.explorer import explorer, pack, plain
+from energylens.report.explorer import alignment_explorer, pack, plain
 from energylens.report.records import Records
 
 
@@ -32,7 +32,7 @@ def test_packing_loses_nothing_and_compresses_what_is_large(size):
 
 
 def test_a_page_has_the_tokens_and_numbers_of_its_contexts(records):
-    found = unpacked(explorer(records).pages)
+    found = unpacked(alignment_explorer(records).data[0])
     contexts = records.table("contexts")
     site, feature = contexts.text("site")[0], int(contexts.number("feature")[0])
     page = found["pages"][f"{site}/{feature}"]
@@ -45,17 +45,17 @@ def test_a_page_has_the_tokens_and_numbers_of_its_contexts(records):
 
 
 def test_pages_that_do_not_fit_are_left_out_and_said(records, monkeypatch):
-    whole = explorer(records)
-    monkeypatch.setattr(module, "MOST_PACKED_BYTES", len(whole.pages.text) // 2)
-    some = explorer(records)
-    assert len(some.pages.text) <= len(whole.pages.text) // 2
-    kept, all_of_them = (len(unpacked(e.pages)["pages"]) for e in (some, whole))
+    whole = alignment_explorer(records)
+    monkeypatch.setattr(module, "MOST_PACKED_BYTES", len(whole.data[0].text) // 2)
+    some = alignment_explorer(records)
+    assert len(some.data[0].text) <= len(whole.data[0].text) // 2
+    kept, all_of_them = (len(unpacked(e.data[0])["pages"]) for e in (some, whole))
     assert 0 < kept < all_of_them
     assert f"The pages of {all_of_them - kept} more did not fit" in some.note
     assert "did not fit" not in whole.note
 
 
 def test_without_features_there_is_no_browser(records):
-    assert explorer(Records(run={}, summary={})) is None
+    assert alignment_explorer(Records(run={}, summary={})) is None
     only = Records(run={}, summary={}, tables={"features": records.tables["features"]})
-    assert "No feature" in explorer(only).note
+    assert "No feature" in alignment_explorer(only).note

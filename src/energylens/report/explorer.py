@@ -1,4 +1,4 @@
-"""The feature browser's data: small enough for the page, unpacked there on demand."""
+"""Data that lies packed in the page, and what the browser shows of features and their energy."""
 
 import base64
 import gzip
@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from energylens.report.figure import Column
+from energylens.report.feature_table import by_strength, columns
+from energylens.report.figure import Column, cell
 from energylens.report.records import Records, Table
 from energylens.report.text import several
+from energylens.results.format import p_value
 
 INLINE_BYTES = 24_000  # below this, JSON is put in as it is
 MOST_PACKED_BYTES = 8_000_000  # of the pages together, so that the whole page stays below 12 MB
+STILL_ROWS = 30
 MOST_POINTS = 400  # of a feature's scatter
 TABLE_DIGITS, PAGE_DIGITS = 6, 3  # significant; the Parquet files have all of them
 PLAIN: tuple[str, ...] = (
@@ -43,11 +46,25 @@ class Packed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Still:
+    """A table of a few features, for paper and for browsers without scripts."""
+
+    note: str
+    columns: Sequence[tuple[str, bool]]
+    """Head of each column, and whether it holds numbers."""
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explorer:
     """What the browser shows."""
 
-    pages: Packed
+    view: str
+    """Which of the page's scripts shows it."""
+    placeholder: str
     note: str
+    data: Sequence[Packed]
+    still: Still
 
 
 def pack(name: str, value: Any, *, digits: int = TABLE_DIGITS) -> Packed:
@@ -83,22 +100,22 @@ def _short(value: float, digits: int) -> float | int | None:
     return float(f"{value:.{digits}g}")
 
 
-def table_data(columns: Sequence[Column]) -> dict[str, Any]:
+def table_data(shown: Sequence[Column]) -> dict[str, Any]:
     """Columns as the page's script reads them."""
     return {
-        "columns": [{"name": c.name, "label": c.label, "signed": c.signed} for c in columns],
-        "cells": [list(c.cells) for c in columns],
+        "columns": [{"name": c.name, "label": c.label, "signed": c.signed} for c in shown],
+        "cells": [list(c.cells) for c in shown],
     }
 
 
-def explorer(records: Records) -> Explorer | None:
+def alignment_explorer(records: Records) -> Explorer | None:
     """Pages of the featured features, as many as the page has room for; None without features."""
     featured, features = records.table("featured"), records.table("features")
     if features is None:
         return None
     if featured is None:
-        return Explorer(pages=pack("pages", {"tokens": [], "documents": [], "pages": {}}),
-                        note="No feature of this run has a page of its own.")  # fmt: skip
+        pages = pack("pages", {"tokens": [], "documents": [], "pages": {}})
+        return _explorer(features, pages, "No feature of this run has a page of its own.")
     order = _by_strength(featured, features)
     contexts = _contexts_by_feature(records.table("contexts"))
     keep = len(order)
@@ -107,7 +124,32 @@ def explorer(records: Records) -> Explorer | None:
         if len(pages.text) <= MOST_PACKED_BYTES or keep <= 1:
             break
         keep = max(1, int(keep * 0.9 * MOST_PACKED_BYTES / len(pages.text)))
-    return Explorer(pages=pages, note=_note(keep, len(order), features.rows))
+    return _explorer(features, pages, _note(keep, len(order), features.rows))
+
+
+def _explorer(features: Table, pages: Packed, note: str) -> Explorer:
+    return Explorer(view="alignment", placeholder="/ search tokens, ids", note=note, data=(pages,),
+                    still=_still(features))  # fmt: skip
+
+
+def _still(features: Table) -> Still:
+    """The strongest features."""
+    top = by_strength(features).where(slice(0, STILL_ROWS))
+    values = {column.name: column.cells for column in columns(top)}
+    return Still(
+        note=f"The {top.rows} with the surest alignment; all are in tables/features.parquet.",
+        columns=(("feature", False), ("EFAS", True), ("95 %", True), ("p, family-wise", True),
+                 ("q", True), ("density", True), ("verdict", False)),
+        rows=[
+            (
+                values["name"][i], cell(values["efas"][i], signed=True),
+                f"{cell(values['low'][i], signed=True)} to {cell(values['high'][i], signed=True)}",
+                *(p_value(float(values[name][i]), relation=False) for name in ("p_max_t", "q")),
+                cell(values["density"][i]), values["verdict"][i],
+            )
+            for i in range(top.rows)
+        ],
+    )  # fmt: skip
 
 
 def _note(kept: int, featured: int, features: int) -> str:

@@ -1,6 +1,7 @@
 """What a figure of the page is: a question, an answer, drawings, and the numbers behind them."""
 
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 from energylens.core.files import write_bytes
 from energylens.report.palette import LIGHT
 from energylens.report.svg import for_page
+from energylens.results.format import number
 
 DPI = 300
 ONE_OR_TWO_ACROSS, THREE_ACROSS = 420, 345
@@ -30,6 +32,15 @@ class Column:
     label: str
     cells: Cells
     signed: bool = False
+
+
+def cell(value: Any, *, signed: bool = False) -> str:
+    """A cell as text; undefined is a dash."""
+    if isinstance(value, str):
+        return value
+    if value is None or not math.isfinite(value):
+        return "–"
+    return number(float(value), signed=signed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -480,7 +480,7 @@ METHODS: tuple[Method, ...] = (
 
 def methods(records: Records, every: Sequence[Method] = METHODS) -> list[Method]:
     """The paragraphs for the tables that are there."""
-    return [method for method in every if records.table(method.table)]
+    return [method for method in every if records.there(method.table)]
 
 
 def references(shown: Sequence[Method]) -> list[str]:

@@ -14,9 +14,9 @@ import numpy as np
 from energylens.core.files import write_bytes
 from energylens.report.cards import cards
 from energylens.report.cases import cases
-from energylens.report.explorer import Packed, explorer, pack, table_data
-from energylens.report.feature_table import by_strength, columns
-from energylens.report.figure import Column, Drawing, Figure, draw
+from energylens.report.dictionary_explorer import dictionary_explorer
+from energylens.report.explorer import Packed, alignment_explorer, pack, table_data
+from energylens.report.figure import Column, Drawing, Figure, cell, draw
 from energylens.report.figure_files import figures_beside
 from energylens.report.figures import figures
 from energylens.report.image_methods import IMAGE_METHODS
@@ -25,11 +25,11 @@ from energylens.report.oddities import looked
 from energylens.report.records import Records, read
 from energylens.report.text import several
 from energylens.report.training_method import TRAINING_METHODS
-from energylens.results.format import duration, number, p_value
+from energylens.results.format import duration, number
 
 PAGE = "report.html"
 SHOWN_ROWS = 60  # of a table view: the whole table is a click (CSV) or a file (Parquet) away
-STATIC_FEATURES = 30
+SCRIPTS = ("page.js", "feature.js", "alignment.js", "dictionary.js", "browser.js")
 # What a run that failed early has not said.
 UNSAID: dict[str, Any] = {
     "command": "", "key": "", "inputs": {}, "options": {}, "versions": {}, "code": {},
@@ -87,7 +87,7 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     style = _asset("page.css")
-    script = "".join(_asset(name) for name in ("page.js", "feature.js", "browser.js"))
+    script = "".join(_asset(name) for name in SCRIPTS)
     told = IMAGE_METHODS if records.unit == "image" else (*METHODS, *TRAINING_METHODS)
     method = methods(records, told)
     return environment.get_template("page.html.j2").render(
@@ -96,9 +96,9 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
         style_hash=_hash(style), script_hash=_hash(script),
         run={**UNSAID, **records.run}, summary=records.summary, grade=_grade(records.summary),
         strip=strip(records), cards=cards(records.summary), shown=shown,
-        explorer=explorer(records), cases=cases(records),
-        looked=looked(records), static=static_features(records),
-        tables=list(records.tables.values()), indexed=indexed,
+        explorer=alignment_explorer(records) or dictionary_explorer(records), cases=cases(records),
+        looked=looked(records),
+        tables=[*records.tables.values(), *records.stored.values()], indexed=indexed,
         methods=method, references=references(method), number=number,
         several=several,
     )  # fmt: skip
@@ -149,16 +149,8 @@ def _is_numeric(column: Column) -> bool:
 
 def cells(columns: Sequence[Column], most: int) -> list[list[str]]:
     """The first rows of a table as text; undefined is a dash."""
-    shown = [[_cell(cell, column.signed) for cell in column.cells[:most]] for column in columns]
+    shown = [[cell(one, signed=c.signed) for one in c.cells[:most]] for c in columns]
     return [list(row) for row in zip(*shown, strict=True)]
-
-
-def _cell(value: Any, signed: bool) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None or not np.isfinite(value):
-        return "–"
-    return number(float(value), signed=signed)
 
 
 def strip(records: Records) -> list[tuple[str, str]]:
@@ -211,25 +203,3 @@ def _tokens(records: Records) -> str:
     if table is None or "tokens" not in table.columns:
         return ""
     return f"{int(np.nanmax(table.number('tokens'))):,}"
-
-
-def static_features(records: Records) -> list[dict[str, str]]:
-    """The strongest features as a plain table, for paper and for browsers without scripts."""
-    features = records.table("features")
-    if features is None:
-        return []
-    top = by_strength(features).where(slice(0, STATIC_FEATURES))
-    values = {column.name: column.cells for column in columns(top)}
-    return [
-        {
-            "name": values["name"][i],
-            "efas": _cell(values["efas"][i], True),
-            "low": _cell(values["low"][i], True),
-            "high": _cell(values["high"][i], True),
-            "p": p_value(float(values["p_max_t"][i]), relation=False),
-            "q": p_value(float(values["q"][i]), relation=False),
-            "density": _cell(values["density"][i], False),
-            "verdict": values["verdict"][i],
-        }
-        for i in range(top.rows)
-    ]

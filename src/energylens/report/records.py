@@ -1,8 +1,10 @@
 """The records of one run, read once and cleaned at the door: run.json, summary.json, tables/*."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,11 @@ from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.results.text import visible
 
 MOST_JSON = 32 * 2**20  # bytes; a larger record is not one of ours
+BATCH = 8192  # rows of a stored table that are decoded at a time
 SENTENCE = 4000  # characters kept of a text in JSON; cells of tables keep fewer
+
+# Tables of a row or more a feature and place: read some columns, or some rows, at a time.
+STREAMED = ("browse_features", "browse_contexts", "browse_windows", "browse_coactivations")
 
 # The energy that a study's findings rest on: of a language model, of a classifier.
 HEADLINES = ("downstream", "class_margin")
@@ -57,11 +63,59 @@ class Table:
 
     def _column(self, column: str) -> Any:
         if column not in self.columns:
-            raise ArtifactRefused(
-                f"tables/{self.name}.parquet has no column {column!r}, only "
-                f"{', '.join(self.columns)}: rerun the study with this version"
-            )
+            raise _without(self.name, column, self.columns)
         return self.columns[column]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A table that stays on the disk; its text is not cleaned: `Table` does that, as it is read."""
+
+    name: str
+    path: Path
+    columns: tuple[str, ...]
+    rows: int
+
+    def table(self, *columns: str) -> Table:
+        """All rows of a few columns.
+
+        Raises:
+            ArtifactRefused: If a column is absent, or the file is damaged.
+        """
+        self._need(columns)
+        with _refusing(self.path):
+            read = pq.read_table(self.path, columns=list(columns))
+        cells = {name: _cells(read.column(name)) for name in columns}
+        return Table(name=self.name, columns=cells, rows=read.num_rows)
+
+    def blocks(self, column: str, size: int, *columns: str) -> Iterator[tuple[int, pa.Table]]:
+        """Rows whose number in `column` is of one block of `size` numbers, block after block.
+
+        The rows must be in the order of that column; blocks without a row are passed over. No more
+        than a block and a batch are in memory.
+
+        Raises:
+            ArtifactRefused: If a column is absent, or the file is damaged.
+        """
+        self._need((column, *columns))
+        held: list[pa.RecordBatch] = []
+        now = -1
+        with _refusing(self.path), pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(BATCH, columns=[column, *columns]):
+                number = batch.column(column).to_numpy(zero_copy_only=False) // size
+                edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(number)]
+                for start, end in pairwise(edges):
+                    if end > start and number[start] != now:
+                        if held:
+                            yield now, pa.Table.from_batches(held)
+                        held, now = [], int(number[start])
+                    held.append(batch.slice(start, end - start))
+        if held:
+            yield now, pa.Table.from_batches(held)
+
+    def _need(self, columns: Sequence[str]) -> None:
+        if missing := [name for name in columns if name not in self.columns]:
+            raise _without(self.name, missing[0], self.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +125,7 @@ class Records:
     run: Mapping[str, Any]
     summary: Mapping[str, Any]
     tables: Mapping[str, Table] = field(default_factory=dict)
+    stored: Mapping[str, Stored] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -86,6 +141,11 @@ class Records:
         """The table, or None where it is absent or empty."""
         found = self.tables.get(name)
         return found if found and found.rows else None
+
+    def there(self, name: str) -> bool:
+        """Whether there is such a table with rows, in memory or on the disk."""
+        found = self.tables.get(name) or self.stored.get(name)
+        return found is not None and found.rows > 0
 
 
 def finite(values: np.ndarray) -> np.ndarray:
@@ -104,7 +164,8 @@ def read(run_dir: Path) -> Records:
     return Records(
         run=_json(run_dir / "run.json"),
         summary=_json(run_dir / "summary.json"),
-        tables={path.stem: _table(path) for path in paths},
+        tables={path.stem: _table(path) for path in paths if path.stem not in STREAMED},
+        stored={path.stem: _stored(path) for path in paths if path.stem in STREAMED},
     )
 
 
@@ -130,11 +191,31 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _table(path: Path) -> Table:
+def _without(table: str, column: str, there: Iterable[str]) -> ArtifactRefused:
+    return ArtifactRefused(
+        f"tables/{table}.parquet has no column {column!r}, only {', '.join(there)}: rerun the study"
+        " with this version"
+    )
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Damage in one sentence."""
     try:
-        read = pq.read_table(path)
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise ArtifactRefused(f"{path} cannot be read as Parquet: rerun the study") from error
+
+
+def _stored(path: Path) -> Stored:
+    with _refusing(path), pq.ParquetFile(path) as file:
+        return Stored(name=path.stem, path=path, columns=tuple(file.schema_arrow.names),
+                      rows=file.metadata.num_rows)  # fmt: skip
+
+
+def _table(path: Path) -> Table:
+    with _refusing(path):
+        read = pq.read_table(path)
     columns = {name: _cells(read.column(name)) for name in read.column_names}
     return Table(name=path.stem, columns=columns, rows=read.num_rows)
 

@@ -1,148 +1,142 @@
-// The feature browser: a list to search and sort, and the page of the chosen feature.
+// The feature browser: a list to search and sort, of which only what is seen is in the document, and
+// the page of the chosen feature. A view says what the features are and what their pages show.
 
-const CHUNK = 80; // rows of the list drawn at a time
+const SPARE = 12; // rows drawn beyond either edge of the list
 const PLACE = /^#feature=(.+\/\d+)$/;
-const COLUMNS = [
-  { name: "row", label: "feature" },
-  { name: "token", label: "peak token", wide: true },
-  { name: "efas", label: "EFAS", show: (value) => fixed(value, 3, true), number: true },
-  { name: "q", label: "q", show: chance, number: true },
-  { name: "density", label: "density", show: percent, number: true },
-  { name: "spark", label: "activation" },
-  { name: "ablation", label: "ΔE", show: (value) => (value === null ? "" : number(value, 2, true)), number: true, wide: true },
-];
 
 class Browser {
-  constructor(table, pages) {
-    this.pages = pages.pages;
-    this.tokens = pages.tokens;
-    this.documents = pages.documents;
-    this.features = this.gather(table);
+  constructor(view) {
+    this.view = view;
+    this.features = view.features;
     this.byKey = new Map(this.features.map((feature) => [feature.key, feature]));
-    this.sort = { name: "row", down: false };
+    this.sort = { ...view.sort };
     this.chosen = null;
+    this.height = 32;
     this.head();
-    this.options("site", this.features.map((feature) => feature.site));
-    this.options("verdict", this.features.map((feature) => feature.verdict));
+    view.choices.forEach((choice) => this.choice(choice));
+    this.order();
     $("search").addEventListener("input", () => this.filter());
-    for (const id of ["site", "verdict"]) $(id).addEventListener("change", () => this.filter());
     $("list").addEventListener("scroll", () => this.fill());
+    addEventListener("resize", () => this.fill());
     addEventListener("hashchange", () => this.follow(true));
     addEventListener("keydown", (event) => this.key(event));
     this.filter();
     this.follow(true) || this.choose(this.shown[0]);
   }
 
-  gather({ columns, cells }) {
-    const names = columns.map((column) => column.name);
-    return cells[0].map((_, row) => {
-      const feature = Object.fromEntries(names.map((name, i) => [name, cells[i][row]]));
-      feature.row = row;
-      feature.key = `${feature.site}/${feature.feature}`;
-      feature.page = this.pages[feature.key] ?? null;
-      feature.token = feature.page ? this.peak(feature.page) : "";
-      feature.ablation = feature.page ? feature.page.ablation_measured : null;
-      return feature;
-    });
-  }
-
-  peak(page) {
-    const counts = new Map();
-    for (const context of page.contexts) {
-      if (context.group !== "top") continue;
-      const token = this.tokens[context.tokens[context.peak]] ?? "";
-      counts.set(token, (counts.get(token) ?? 0) + 1);
-    }
-    return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "";
-  }
-
-  // What a search looks through: every name of the feature, and every token on its page.
-  haystack(feature) {
-    if (feature.text === undefined) {
-      const { page } = feature;
-      const words = page ? [...page.raised_tokens, ...page.lowered_tokens] : [];
-      if (page) for (const { tokens } of page.contexts) words.push(tokens.map((t) => this.tokens[t]).join(""));
-      feature.text = [feature.name, `${feature.layer}/${feature.feature}`, feature.key, feature.verdict, ...words]
-        .join("\n").toLowerCase();
-    }
-    return feature.text;
-  }
-
   head() {
-    const cells = COLUMNS.map((column) => {
-      const act = () => this.order(column.name);
-      const button = make("button", { type: "button", on: { click: act } }, column.label);
-      const sortable = column.name !== "spark";
-      const kind = [column.number ? "n" : "", column.name === "token" ? "token" : "", column.wide ? "wide" : ""];
-      return make("th", { scope: "col", "data-name": column.name, class: kind.join(" ").trim() || null },
-        sortable ? button : column.label);
+    const cells = this.view.columns.map((column) => {
+      const button = make("button", { type: "button", on: { click: () => this.by(column.name) } }, column.label);
+      return make("th", { scope: "col", "data-name": column.name, class: this.kind(column) },
+        column.name === "spark" ? column.label : button);
     });
     $("sorts").replaceChildren(...cells);
   }
 
-  options(id, values) {
-    for (const value of [...new Set(values)].sort()) $(id).append(make("option", { value }, value));
+  kind(column) {
+    return ["row", "token", "label"].filter((name) => name === column.name)
+      .concat(column.number ? "n" : [], column.wide ? "wide" : [], column.name === "spark" ? "figure" : []).join(" ") || null;
   }
 
-  order(name) {
-    const number = COLUMNS.find((column) => column.name === name).number ?? false;
+  choice({ id, label, all, of, values }) {
+    const there = values ?? [...new Set(this.features.map(of))].sort();
+    const select = make("select", { id, on: { change: () => this.filter() } }, make("option", { value: "" }, all),
+      ...there.map((value) => make("option", { value }, value)));
+    $("fields").append(make("label", {}, make("span", { class: "unseen" }, label), select));
+  }
+
+  by(name) {
+    const number = this.view.columns.find((column) => column.name === name).number ?? false;
     this.sort = this.sort.name === name ? { name, down: !this.sort.down } : { name, down: number };
+    if (name === this.view.sort.name && this.sort.down === this.view.sort.down) this.sort = { ...this.view.sort };
+    this.order();
     this.filter();
+  }
+
+  // All features in the order asked for, once; a search keeps that order.
+  order() {
+    const { name, down } = this.sort;
+    const rank = (a, b) => (typeof a === "string" ? (a < b ? -1 : a > b ? 1 : 0) : a - b);
+    const blank = (value) => value === null || value === "";
+    this.ordered = [...this.features].sort((one, other) => {
+      const [a, b] = [one[name], other[name]];
+      if (blank(a) || blank(b)) return blank(a) - blank(b) || one.row - other.row; // undefined stays last either way
+      return (down ? -1 : 1) * rank(a, b) || one.row - other.row;
+    });
+    for (const cell of $("sorts").children) {
+      if (cell.dataset.name === name) cell.setAttribute("aria-sort", down ? "descending" : "ascending");
+      else cell.removeAttribute("aria-sort");
+    }
+  }
+
+  haystack(feature) {
+    feature.text ??= this.view.haystack(feature).toLowerCase();
+    return feature.text;
   }
 
   filter() {
     const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const [site, verdict] = [$("site").value, $("verdict").value];
-    this.shown = this.features.filter((feature) =>
-      (!site || feature.site === site) && (!verdict || feature.verdict === verdict)
+    const asked = this.view.choices.map(({ id, of }) => [of, $(id).value]).filter(([, value]) => value);
+    this.shown = this.ordered.filter((feature) => asked.every(([of, value]) => of(feature) === value)
       && words.every((word) => this.haystack(feature).includes(word)));
-    const { name, down } = this.sort;
-    const rank = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
-    const blank = (value) => value === null || value === "";
-    this.shown.sort((one, other) => {
-      const [a, b] = [one[name], other[name]];
-      if (blank(a) || blank(b)) return blank(a) - blank(b); // undefined stays last either way
-      return (down ? -1 : 1) * rank(a, b) || one.row - other.row;
-    });
-    for (const cell of $("sorts").children) {
-      const sorted = cell.dataset.name === name;
-      if (sorted) cell.setAttribute("aria-sort", down ? "descending" : "ascending");
-      else cell.removeAttribute("aria-sort");
+    const { told } = this.sort;
+    if (words.length && told && this.view.fit) {
+      const fits = [[], [], [], []];
+      for (const feature of this.shown) fits[this.view.fit(feature, words)].push(feature);
+      this.shown = fits.flat();
     }
     const count = this.shown.length.toLocaleString("en-US");
     $("found").textContent = `${count} of ${this.features.length.toLocaleString("en-US")} features`
-      + (name === "row" ? ", surest first" : "");
-    $("rows").replaceChildren();
+      + (told ? `, ${words.length && this.view.fit ? "best match" : told.replace(" first", "")} first` : "");
     $("list").scrollTop = 0;
+    this.drawn = null;
     this.fill();
   }
 
-  fill(upTo = 0) {
-    const [list, rows] = [$("list"), $("rows")];
-    while (rows.children.length < this.shown.length
-      && (rows.children.length <= upTo || list.scrollTop + 2 * list.clientHeight > list.scrollHeight)) {
-      const from = rows.children.length;
-      rows.append(...this.shown.slice(from, from + CHUNK).map((feature) => this.row(feature)));
+  // Draw the rows that are seen and some beyond; what lies above and below is empty space.
+  fill() {
+    const list = $("list");
+    const first = Math.max(0, Math.floor(list.scrollTop / this.height) - SPARE);
+    const last = Math.min(this.shown.length, Math.ceil((list.scrollTop + list.clientHeight) / this.height) + SPARE);
+    if (this.drawn && this.drawn[0] === first && this.drawn[1] === last) return;
+    this.drawn = [first, last];
+    const held = $("rows").contains(document.activeElement) ? document.activeElement.closest("tr").feature : null;
+    $("rows").replaceChildren(...this.shown.slice(first, last).map((feature, i) => this.row(feature, first + i)));
+    const measured = $("rows").firstElementChild?.getBoundingClientRect().height;
+    if (measured && Math.abs(measured - this.height) > 0.5) {
+      this.height = measured;
+      this.drawn = null;
+      this.fill();
+      return;
     }
+    this.space("above", first);
+    this.space("below", this.shown.length - last);
     this.mark();
+    if (held) ([...$("rows").children].find((row) => row.feature === held)?.querySelector("a") ?? list).focus({ preventScroll: true });
   }
 
-  row(feature) {
-    const cells = COLUMNS.map((column) => {
-      if (column.name === "row") return make("td", {}, this.link(feature));
-      if (column.name === "spark") return make("td", {}, feature.page ? spark(feature.page.activation_counts) : "");
-      if (column.name === "token") return make("td", { class: "token wide", title: feature.token }, feature.token);
-      return make("td", { class: column.wide ? "n wide" : "n" }, column.show(feature[column.name]));
+  space(id, rows) {
+    const cell = make("td");
+    cell.style.height = `${rows * this.height}px`;
+    $(id).replaceChildren(...(rows ? [make("tr", {}, cell)] : []));
+  }
+
+  row(feature, at) {
+    const cells = this.view.columns.map((column) => {
+      const kind = this.kind(column), value = feature[column.name];
+      if (column.name === "row") return make("td", { class: kind }, this.link(feature));
+      if (column.name === "spark") return make("td", { class: kind }, value.length ? spark(value) : "");
+      if (column.show) return make("td", { class: kind }, column.show(value));
+      return make("td", { class: kind, title: value }, value);
     });
-    const row = make("tr", { on: { click: () => this.go(feature, false) } }, ...cells);
+    const row = make("tr", { "data-at": at, on: { click: () => this.go(feature, false) } }, ...cells);
     row.feature = feature;
     return row;
   }
 
   link(feature) {
-    const kind = ["attractor", "repulsor"].includes(feature.verdict) ? ` ${feature.verdict}` : "";
     return make("a", { href: `#feature=${feature.key}`, title: feature.key },
-      make("i", { class: `mark${kind}`, "aria-hidden": "true" }), feature.name);
+      make("i", { class: `mark ${feature.mark}`.trim(), "aria-hidden": "true" }), feature.name);
   }
 
   mark() {
@@ -159,6 +153,14 @@ class Browser {
     if ($("rows").children.length && !$("rows").querySelector("[tabindex='0']")) {
       $("rows").querySelector("a").tabIndex = 0;
     }
+  }
+
+  // Back from a page to the list, where both do not fit.
+  list() {
+    $("browser").dataset.view = "list";
+    this.drawn = null;
+    this.fill();
+    this.reach();
   }
 
   // Open at once, so that the next key counts from here; the address follows.
@@ -189,19 +191,26 @@ class Browser {
     }
   }
 
-  choose(feature) {
+  // Scroll the chosen row into the list.
+  reach() {
+    const at = this.shown.indexOf(this.chosen);
+    const list = $("list");
+    if (at < 0 || !list.clientHeight) return;
+    const head = $("sorts").getBoundingClientRect().height;
+    const top = at * this.height;
+    if (top < list.scrollTop || top + this.height + head > list.scrollTop + list.clientHeight) {
+      list.scrollTop = top - list.clientHeight / 3;
+      this.fill();
+    }
+  }
+
+  async choose(feature) {
     if (!feature) return;
     this.chosen = feature;
-    const at = this.shown.indexOf(feature);
-    if (at >= 0) {
-      this.fill(at);
-      const [list, row] = [$("list"), $("rows").children[at]];
-      const above = row.offsetTop - list.scrollTop < 40;
-      const below = row.offsetTop + row.offsetHeight > list.scrollTop + list.clientHeight;
-      if (above || below) list.scrollTop = row.offsetTop - list.clientHeight / 3;
-    }
+    this.reach();
     this.mark();
-    $("page").replaceChildren(...new Page(this, feature).parts());
+    const parts = await this.view.parts(this, feature);
+    if (this.chosen === feature) $("page").replaceChildren(...parts);
   }
 
   // Whether an arrow key was pressed within the list.
@@ -240,8 +249,7 @@ async function start() {
   if ($("browser").hidden) {
     $("browser").hidden = false;
     document.querySelector(".still").hidden = true;
-    const [table, pages] = await Promise.all([data("data-volcano"), data("pages")]);
-    new Browser(table, pages);
+    new Browser(await VIEWS[$("browser").dataset.shows].read());
     $("browser").dataset.ready = "true";
   }
 }
