@@ -17,6 +17,7 @@ from energylens.report.sources import (
     ELHAGE,
     GAO,
     GURNEE,
+    HANLEY,
     HANNA,
     HEAP,
     HEWITT,
@@ -43,6 +44,7 @@ from energylens.report.sources import (
     TUNED,
     WANG,
     WESTFALL,
+    YULE,
 )
 
 
@@ -474,6 +476,35 @@ METHODS: tuple[Method, ...] = (
             "a wrong file: the source with its decoder rows dealt out among the features.",
         ),
         page="docs/formats.md",
+    ),
+    Method(
+        anchor="method-browse",
+        title="Labels, partners, neighbours and logits of a dictionary's features",
+        table="browse_dictionary",
+        formula=(
+            "AUROC = P(a of a token of the class > a of another) + ½ P(equal)",
+            "φ = (n n_fg − n_f n_g) / √(n_f (n − n_f) n_g (n − n_g)), lift = n n_fg / (n_f n_g)",
+            "logits: W_U J_norm(h̄) d_f, less their mean",
+        ),
+        text=(
+            "A feature's label is the class of tokens, or kind of text, whose membership its "
+            "activation predicts best. The area is exact, with all inactive tokens tied. Its null "
+            "turns the classes of the tokens within each document by random amounts, and deals "
+            "kinds of text out among documents; the best class is chosen anew in every draw, so "
+            "that p knows of the choice, and q (Benjamini–Hochberg) of the many features. "
+            "Features with fewer than 30 active tokens in 5 documents are not judged.",
+            "Partners are the features with the largest φ over tokens, all pairs counted. "
+            "Independence would give n_f n_g / n tokens in common; but text keeps its subject, so "
+            "counts with the partner's tokens turned within documents stand beside, and a pair is "
+            "called beyond chance if its φ is larger than the feature's largest with any feature "
+            "so turned.",
+            "Neighbours are the decoder rows of largest cosine. Logits are those of the direct "
+            "path, by the final norm linearised at the mean state of the first ordinary rows. "
+            "Contexts are the five windows of largest activation and three of eight drawn from "
+            "all windows in which the feature is active.",
+        ),
+        sources=(HANLEY, YULE, BENJAMINI, ELHAGE),
+        page="docs/browse.md",
     ),
 )  # fmt: skip
 

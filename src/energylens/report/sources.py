@@ -109,3 +109,12 @@ CHANIN = (
     "autoencoders. 2024. arXiv:2409.14507."
 )
 SHARKEY = "Sharkey, L. et al. Taking features out of superposition with sparse autoencoders. 2022."
+
+HANLEY = (
+    "Hanley, J. A., McNeil, B. J. The meaning and use of the area under a receiver operating "
+    "characteristic (ROC) curve. Radiology 143(1), 1982."
+)
+YULE = (
+    "Yule, G. U. On the methods of measuring association between two attributes. Journal of the "
+    "Royal Statistical Society 75(6), 1912."
+)

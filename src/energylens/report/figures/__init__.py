@@ -7,6 +7,7 @@ from energylens.report.figures import (
     ablation,
     basins,
     behaviour,
+    browse,
     calibration,
     classes,
     contest,
@@ -70,6 +71,9 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     scaling.exponents,
     scaling.frontier,
     conversion.figure,
+    browse.labels,
+    browse.densities,
+    browse.likeness,
 )
 
 
