@@ -1,50 +1,20 @@
 """The page in a real browser: quiet, inert, searchable, reachable by keyboard, whole when bare."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.report.records import HOSTILE
+from tests.report.visit import visiting
 
 pytestmark = pytest.mark.browser
 KEY = "blocks.15.resid_post/190"
 
 
-@dataclass
-class Seen:
-    """What the page did that it must not do."""
-
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
 def visit(chromium, run_dir):
     """Open the page; on leaving, it must have been quiet and must have asked for nothing."""
-
-    @contextmanager
-    def opened(place: str = "", **options: Any) -> Iterator[Any]:
-        settings = {"viewport": {"width": 1280, "height": 900}} | options
-        context = chromium.new_context(**settings)
-        page, seen = context.new_page(), Seen()
-        page.set_default_timeout(10_000)
-        page.on("console", lambda message: seen.said.append(message.text))
-        page.on("pageerror", lambda error: seen.said.append(str(error)))
-        page.on("dialog", lambda dialog: (seen.said.append("dialog"), dialog.dismiss()))
-        page.on("request", lambda request: seen.asked.append(request.url))
-        page.goto(f"{(run_dir / 'report.html').as_uri()}{place}")
-        yield page
-        if settings.get("java_script_enabled", True):
-            assert page.evaluate("window.broken") is None
-        context.close()
-        assert seen.said == []
-        assert [url.split("#")[0].rpartition("/")[2] for url in seen.asked] == ["report.html"]
-
-    return opened
+    return visiting(chromium, run_dir / "report.html")
 
 
 def ready(page):

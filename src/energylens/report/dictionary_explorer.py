@@ -31,7 +31,7 @@ DIGITS = 3
 INDEX = ("density", "n_active", "auroc", "max_activation")
 PAGE = ("n_windows", "n_documents", "mean_activation", "decoder_norm", "auroc_null", "q",
         "class_share", "class_density")  # fmt: skip
-PAIRS = ("other", "together", "expected", "phi", "turned", "beyond")
+PAIRS = ("other", "together", "expected", "phi", "turned", "above_turned")
 
 
 class Vocabulary:

@@ -495,9 +495,9 @@ METHODS: tuple[Method, ...] = (
             "Features with fewer than 30 active tokens in 5 documents are not judged.",
             "Partners are the features with the largest φ over tokens, all pairs counted. "
             "Independence would give n_f n_g / n tokens in common; but text keeps its subject, so "
-            "counts with the partner's tokens turned within documents stand beside, and a pair is "
-            "called beyond chance if its φ is larger than the feature's largest with any feature "
-            "so turned.",
+            "counts with the partner's tokens turned within documents stand beside, and the "
+            "largest φ that the feature reaches with any feature so turned. That is one draw: "
+            "where nothing goes together, half of the features would have a partner above it.",
             "Neighbours are the decoder rows of largest cosine. Logits are those of the direct "
             "path, by the final norm linearised at the mean state of the first ordinary rows. "
             "Contexts are the five windows of largest activation and three of eight drawn from "

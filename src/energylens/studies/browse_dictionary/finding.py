@@ -57,7 +57,7 @@ def _figures(whole: Row, features: pa.Table) -> dict[str, Estimate]:
             "null: classes turned within documents, texts dealt out",
         ),
         "paired_share": _share(
-            whole["paired_beyond"], whole["paired"], "With a partner closer than chance gives", 0.5,
+            whole["paired_above"], whole["paired"], "With a partner closer than turned text", 0.5,
             "null: half of the features, as in two draws of one law",
         ),
         "neighbour_share": _share(

@@ -207,7 +207,7 @@ def record(
             float("nan"))  # fmt: skip
 
     tested = labels["q"].isfinite()
-    beyond = together["phi"][:, 0] > together["phi_null"].nan_to_num(0.0)
+    above = together["phi"][:, 0] > together["phi_null"].nan_to_num(0.0)
     return {
         "site": material.site, "architecture": dictionary.architecture, "k": dictionary.k,
         "width": dictionary.width, "d_in": dictionary.d_in, "tokens": seen.tokens,
@@ -219,7 +219,7 @@ def record(
         "labelled": int((labels["q"] <= LEVEL).sum()),
         "labelled_null": int((labels["null_q"] <= LEVEL).sum()),
         "paired": int(together["phi"][:, 0].isfinite().sum()),
-        "paired_beyond": int(beyond.sum()),
+        "paired_above": int(above.sum()),
         "phi_null": quantile(together["phi_null"]), "cosine_null": quantile(found["cosine_null"]),
         "logit_null": quantile(found.get("up_null")),
     }  # fmt: skip

@@ -131,7 +131,7 @@ def pair_table(reading: Reading, together: dict[str, Tensor]) -> pa.Table:
         "expected": expected.numpy(), "lift": (both / expected).numpy(), "phi": value.numpy(),
         "turned": together["turned"][row, rank].int().numpy(),
         "phi_null": together["phi_null"][row].numpy(),
-        "beyond": (value > together["phi_null"][row].nan_to_num(0.0)).numpy(),
+        "above_turned": (value > together["phi_null"][row].nan_to_num(0.0)).numpy(),
     })  # fmt: skip
 
 
