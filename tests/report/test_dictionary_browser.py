@@ -37,6 +37,18 @@ def packed(records: Records):
     return {one.name: unpacked(one) for one in dictionary_explorer(records).data}
 
 
+@pytest.mark.browser
+def test_typing_on_and_back_finds_what_a_fresh_search_finds(visit):
+    with visit() as page:
+        ready(page)
+        found = {}
+        for text in ("t", "th", "the", "the f", "the fi", "the f", "the", "th", "t", "", "the"):
+            page.fill("#search", text)
+            count = page.inner_text("#found").split(" ")[0]
+            assert found.setdefault(text, count) == count, text
+        assert len(set(found.values())) > 3
+
+
 def test_nothing_is_lost_in_packing(browsed, browse_run):
     import pyarrow.parquet as pq
 
@@ -102,6 +114,7 @@ def visit(chromium, browse_run):
 def ready(page):
     page.evaluate("document.getElementById('features').scrollIntoView()")
     page.wait_for_selector("#browser[data-ready]")
+    page.wait_for_selector("#browser[data-searchable]")
     page.wait_for_selector("#page h3", state="attached")
     return page
 
@@ -206,8 +219,15 @@ def test_a_page_shows_contexts_partners_and_logits(visit):
         ready(page)
         opened(page, f"L7·{MARKED}")
         text = page.inner_text("#page")
-        for part in ("In context", "Where it is most active", "Halfway down", "Active on the same tokens",
-                     "Logits it raises most", "How active it is", "Neighbours"):  # fmt: skip
+        for part in (
+            "In context",
+            "Where it is most active",
+            "Halfway down",
+            "Neighbours",
+            "Active on the same tokens",
+            "Logits it raises most",
+            "How active it is",
+        ):
             assert part in text, part
         shades = page.evaluate(
             "[...document.querySelectorAll('#page .context')[0].querySelectorAll('.tok')]"

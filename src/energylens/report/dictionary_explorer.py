@@ -96,14 +96,15 @@ def _packed(records: Records, features: Stored, site: str, kept: int) -> Iterato
     )
     pairs = records.stored["browse_coactivations"].blocks("feature", FEATURES_A_BLOCK, "rank",
                                                           "phi_null", *PAIRS)  # fmt: skip
-    index: dict[str, list[Any]] = {name: [] for name in (*INDEX, "peak", "label", "spark", "near")}
+    index: dict[str, list[Any]] = {name: [] for name in (*INDEX, "peak", "label", "spark")}
+    searched: list[list[int]] = []
     labels = Vocabulary()
     used: set[int] = set()
     for number, own, cut, joint in _together(features, contexts, pairs):
         rows = own.to_pydict()
         limits = np.asarray(own.column("max_activation"), dtype=np.float64)
         first = number * FEATURES_A_BLOCK
-        pieces, searched = _contexts(cut, texts, limits, first, kept)
+        pieces, around = _contexts(cut, texts, limits, first, kept)
         used |= {piece[1] for some in pieces for piece in some}
         raised = {name: _numbers(own.column(name), words)
                   for name in ("raised_tokens", "lowered_tokens")}  # fmt: skip
@@ -118,9 +119,9 @@ def _packed(records: Records, features: Stored, site: str, kept: int) -> Iterato
         index["peak"] += words.all_of(own.column("peak_token")).tolist()
         index["label"] += [labels(text) if text else -1 for text in rows["label"]]
         index["spark"] += rows["histogram"]
-        index["near"] += searched
-        for name, lists in raised.items():
-            index.setdefault(name, []).extend(lists)
+        for feature, near in enumerate(around):
+            written = [token for lists in raised.values() for token in lists[feature]]
+            searched.append([*near, *(part for token in written for part in (token, -1))])
     yield from _windows(texts, used)
     name = feature_name(site, 0)
     whole = records.table("browse_dictionary")
@@ -133,6 +134,7 @@ def _packed(records: Records, features: Stored, site: str, kept: int) -> Iterato
            for key in ("cosine_null", "logit_null", "tokens", "sample_tokens")},
         "columns": index,
     }, digits=DIGITS)  # fmt: skip
+    yield pack("searched", searched)
 
 
 Blocks = Iterator[tuple[int, pa.Table]]

@@ -2,6 +2,7 @@
 // the page of the chosen feature. A view says what the features are and what their pages show.
 
 const SPARE = 12; // rows drawn beyond either edge of the list
+const AT_ONCE = 400; // features whose words are read while nobody waits
 const PLACE = /^#feature=(.+\/\d+)$/;
 
 class Browser {
@@ -22,6 +23,19 @@ class Browser {
     addEventListener("keydown", (event) => this.key(event));
     this.filter();
     this.follow(true) || this.choose(this.shown[0]);
+    this.prepare();
+  }
+
+  // What is searched is unpacked after the first list is drawn, and read when there is time.
+  async prepare() {
+    await this.view.prepare?.();
+    this.searchable = true;
+    if ($("search").value) this.filter();
+    $("browser").dataset.searchable = "true";
+    for (let at = 0; at < this.features.length; at += AT_ONCE) {
+      await new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
+      this.features.slice(at, at + AT_ONCE).forEach((feature) => this.haystack(feature));
+    }
   }
 
   head() {
@@ -75,10 +89,18 @@ class Browser {
   }
 
   filter() {
-    const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const query = $("search").value.toLowerCase().trimStart();
+    const words = query.split(/\s+/).filter(Boolean);
+    if (words.length && !this.searchable) return; // `prepare` calls again
     const asked = this.view.choices.map(({ id, of }) => [of, $(id).value]).filter(([, value]) => value);
-    this.shown = this.ordered.filter((feature) => asked.every(([of, value]) => of(feature) === value)
+    const other = asked.map(([, value]) => value).join("\n");
+    // Who types on finds among what was found.
+    const { narrow } = this;
+    const among = narrow && narrow.ordered === this.ordered && narrow.other === other && query.startsWith(narrow.query)
+      ? narrow.found : this.ordered;
+    this.shown = among.filter((feature) => asked.every(([of, value]) => of(feature) === value)
       && words.every((word) => this.haystack(feature).includes(word)));
+    this.narrow = { ordered: this.ordered, other, query, found: this.shown };
     const { told } = this.sort;
     if (words.length && told && this.view.fit) {
       const fits = [[], [], [], []];

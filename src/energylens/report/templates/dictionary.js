@@ -101,13 +101,12 @@ VIEWS.dictionary = class {
     this.features = columns.density.map((density, row) => ({
       row, feature: row, site: rest.site, key: `${rest.site}/${row}`, name: `${rest.prefix}${row}`, density,
       token: columns.n_active[row] ? seen(rest.words[columns.peak[row]]) : "",
+      bare: columns.n_active[row] ? rest.words[columns.peak[row]].trim().toLowerCase() : "",
       label: columns.label[row] < 0 ? "" : labels[columns.label[row]],
       auroc: columns.auroc[row], n_active: columns.n_active[row], max: columns.max_activation[row],
       spark: columns.spark[row], mark: columns.label[row] < 0 ? "" : "labelled",
       clear: columns.label[row] < 0 ? null : columns.auroc[row],
     }));
-    this.near = columns.near;
-    this.written = [columns.raised_tokens, columns.lowered_tokens];
     this.columns = [
       { name: "row", label: "feature" },
       { name: "token", label: "peak token", text: true },
@@ -124,18 +123,21 @@ VIEWS.dictionary = class {
     ];
   }
 
+  async prepare() {
+    this.searched = await data("searched");
+  }
+
   // What a search looks through: names, label, the tokens around its peaks and those it writes.
   haystack(feature) {
-    const { row } = feature;
     const said = (tokens) => tokens.map((token) => (token < 0 ? "\n" : this.words[token])).join("");
-    const written = this.written.flatMap((column) => column[row].map((token) => this.words[token]));
-    return [feature.name, feature.key, feature.label, feature.token, ...written, said(this.near[row])].join("\n");
+    const around = said(this.searched[feature.row]);
+    return [feature.name, feature.key, feature.label, feature.token, around].join("\n");
   }
 
   // How well a feature fits a search: its number, then what it peaks on or is called, then the rest.
   fit(feature, words) {
     if (words.includes(String(feature.row)) || words.includes(feature.name.toLowerCase())) return 0;
-    const [token, label] = [feature.token.trim().toLowerCase(), feature.label];
+    const { bare: token, label } = feature;
     if (words.includes(token)) return 1;
     return words.some((word) => token.includes(word) || label.includes(word)) ? 2 : 3;
   }
