@@ -15,6 +15,7 @@ from energylens.studies.study import STUDIES, flag
 from tests.common.run_directory import (
     columns_there,
     described_tables,
+    of_browsing,
     of_images,
     of_many_runs,
     on_request,
@@ -116,7 +117,7 @@ def test_the_run_directory_is_described_column_by_column(place):
     there = columns_there(place / "runs/tutorial")
     own = {
         name: found for name, found in described_tables().items()
-        if not (of_many_runs(name) or of_images(name) or on_request(name))
+        if not (of_many_runs(name) or of_images(name) or of_browsing(name) or on_request(name))
     }  # fmt: skip
     assert own == there
 

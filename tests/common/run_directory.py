@@ -36,6 +36,11 @@ def of_images(name: str) -> bool:
     return name in IMAGES or name.endswith(_OF_IMAGES)
 
 
+def of_browsing(name: str) -> bool:
+    """Whether a table is one of the study that browses a dictionary."""
+    return name.startswith("browse_")
+
+
 def on_request(name: str) -> bool:
     """Whether a table is there only if an option asks for it."""
     return name.startswith("variant")
