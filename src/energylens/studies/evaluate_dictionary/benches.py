@@ -60,9 +60,9 @@ class Place:
     def empty_rows(self) -> Rows:
         return self._rows(self.empty, "activations of a random-weight model")
 
-    def forget(self) -> None:
-        """Let go of rows and of the random-weight model: what is wanted again is made again."""
-        for name in ("rows", "empty", "empty_rows"):
+    def forget(self, *names: str) -> None:
+        """Let go of `rows`, `empty` or `empty_rows`: what is wanted again is made again."""
+        for name in names:
             self.__dict__.pop(name, None)
 
     def _rows(self, read: Read, label: str) -> Rows:

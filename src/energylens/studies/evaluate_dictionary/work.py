@@ -51,7 +51,7 @@ def run(
     for place in places:  # rows of one place at a time are in memory
         judged |= {entry.label: found for entry, found in _judge(place, store)}
         by_labels.append(label_rows(place, store))
-        place.forget()
+        place.forget("rows", "empty_rows", "empty")
     ordered = [judged[entry.label] for entry in material.entries]
     entries, seed = material.entries, options.seed
     rows: dict[str, list[Row]] = {
@@ -86,9 +86,9 @@ def _judge(place: Place, store: Store) -> list[tuple[Entry, Judged]]:
     owners = owners_of(place, store)
     by_label = {entry.label: entry for entry in place.entries}
     for empty in (False, True):
-        for owner in dict.fromkeys(owners.values()):
-            rivals_at(place, by_label[owner], store, empty=empty)
-        place.forget()
+        for label in dict.fromkeys(owners.values()):
+            rivals_at(place, by_label[label], store, empty=empty)
+        place.forget("rows", "empty_rows")
     found = []
     for entry in place.entries:
         owner = by_label[owners[entry.label]]
