@@ -259,8 +259,8 @@ def _control_answer(table: Table) -> str:
         turned = interval(*(float(ends[own]) for ends in (value, low, high)))
         told.append(
             f"{title}: changing {FEW} features a place turns {turned} of the answers that patching"
-            f" turns, as many features at random {number(value[blind], digits=2)}, a random dictionary"
-            f" {number(value[random], digits=2)}, a dictionary made from labels"
+            f" turns, as many features at random {number(value[blind], digits=2)}, a random"
+            f" dictionary {number(value[random], digits=2)}, a dictionary made from labels"
             f" {number(value[made], digits=2)}"
         )
     return "; ".join(told) + "."
