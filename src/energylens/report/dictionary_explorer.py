@@ -160,7 +160,8 @@ def _together(
 
 def _texts(windows: Stored, words: Vocabulary, documents: Vocabulary) -> Texts:
     place: dict[int, int] = {}
-    rows, about = [], []
+    rows: list[np.ndarray] = []
+    about: list[tuple[int, int]] = []
     for _, block in windows.blocks("window", WINDOWS_A_BLOCK, "document", "start", "tokens"):
         for window in block.column("window").to_pylist():
             place[window] = len(place)
