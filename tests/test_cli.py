@@ -10,7 +10,7 @@ import pytest
 
 from energylens import cli
 from energylens.core.errors import BadInput
-from energylens.run.arguments import Place, parse
+from energylens.run.arguments import Around, parse
 from energylens.studies.study import STUDIES, Study
 from tests.run.toy import Toy, pretend_report
 
@@ -99,7 +99,7 @@ def test_the_command_on_record_can_be_pasted(capsys, tmp_path):
     [
         ("rnu toy", "no command named 'rnu': did you mean 'run'?"),
         ("--verison", "no command named '--verison': did you mean '--version'?"),
-        ("run", "run takes the name of a study first, then its options: there is energy-lens"),
+        ("run", "run takes the name of a study first, then its options: there is browse-dictionary, convert"),
         ("run --parts 3 toy", "run takes the name of a study first"),
         ("run toi", "no study named 'toi': did you mean 'toy'?"),
         ("run toy --prats 3", "no option named '--prats' in toy: did you mean '--parts'?"),
@@ -213,8 +213,8 @@ def test_values_come_through_as_their_types():
         layers=(-1, 2), text=(Path("a"), Path("b")), scale=0.1, mode="fail", quick=True,
         subject="--x",
     )  # fmt: skip
-    assert place == Place(out=Path("o")) and type(options) is Toy
-    assert parse(STUDIES["toy"], ["--no-quick"]) == (Toy(), Place())
+    assert place == Around(out=Path("o")) and type(options) is Toy
+    assert parse(STUDIES["toy"], ["--no-quick"]) == (Toy(), Around())
 
 
 def test_underscores_are_forgiven():

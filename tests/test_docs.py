@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tools import family_table, measure_pages
 
-from energylens.run.arguments import Place
+from energylens.run.arguments import Around
 from energylens.studies.study import STUDIES, flag
 from tests.common.run_directory import (
     columns_there,
@@ -106,7 +106,12 @@ def test_the_tutorial_runs_and_leaves_a_report(place):
 def test_options_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
     known = {flag(f.name) for study in STUDIES.values() for f in fields(study.options)}
-    known |= {flag(f.name) for f in fields(Place)} | {"--help", "--debug", "--version", "--dry-run"}
+    known |= {flag(f.name) for f in fields(Around)} | {
+        "--help",
+        "--debug",
+        "--version",
+        "--dry-run",
+    }
     named = set(re.findall(r"`(--[a-z-]+)`", text))
     for block in blocks(page):
         named |= {word for c in commands(block) for word in c if word.startswith("--")}

@@ -112,7 +112,7 @@ def _run(arguments: list[str]) -> None:
         means = Means(workers=place.workers, ask=place.slurm, progress=progress, say=say)
         result = execute(
             study.name, options, place.out, progress=progress, say=say,
-            argv=["run", *arguments], collective=collective,
+            argv=["run", *arguments], track=place.track, collective=collective,
             launcher=LAUNCHERS[place.on](means) if study.tasks else None,
         )  # fmt: skip
     if not first:

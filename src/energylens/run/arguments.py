@@ -23,6 +23,14 @@ class Out:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watched(Out):
+    """The same of a run that tells numbers while it goes on."""
+
+    track: str = ""
+    """Where else to show its numbers: tensorboard, trackio, wandb or mlflow, if it is installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Place(Out):
     """The same of a run that has tasks, and where these are computed."""
 
@@ -36,7 +44,12 @@ class Place(Out):
     """What Slurm is asked for each task, as in time=60 partition=gpu gpus=1."""
 
 
-def parse(study: Study, arguments: Sequence[str]) -> tuple[Any, Place]:
+@dataclass(frozen=True, kw_only=True)
+class Around(Place, Watched):
+    """All that can be asked of a run besides the options of its study."""
+
+
+def parse(study: Study, arguments: Sequence[str]) -> tuple[Any, Around]:
     """Read a study's options, `--out`, and where its tasks run if it has some.
 
     Raises:
@@ -56,7 +69,7 @@ def parse(study: Study, arguments: Sequence[str]) -> tuple[Any, Place]:
     if found is None:
         raise _fault(study, given)
     options = study.options(**{f.name: getattr(found, f.name) for f in fields(study.options)})
-    place = Place(**{f.name: getattr(found, f.name) for f in fields(_place(study))})
+    place = Around(**{f.name: getattr(found, f.name) for f in fields(_place(study))})
     for asked_for in (options, place):
         check_options(asked_for)
     return options, place
@@ -86,7 +99,7 @@ def command_line(study: Study, options: Any) -> list[str]:
 
 
 def _place(study: Study) -> type[Out]:
-    return Place if study.tasks else Out
+    return Place if study.tasks else Watched if study.logs else Out
 
 
 def _with_place(study: Study) -> type[Any]:

@@ -86,6 +86,7 @@ class Study:
     plan: str = ""
     parallel: bool = False
     tasks: bool = False
+    logs: bool = False
 
     def function(self) -> StudyFunction:
         """Import the function that does the work; this is where torch comes in."""
@@ -133,6 +134,7 @@ def study(
     plan: str = "",
     parallel: bool = False,
     tasks: bool = False,
+    logs: bool = False,
 ) -> Callable[[C], C]:
     """Register a frozen dataclass of options as a study.
 
@@ -147,6 +149,7 @@ def study(
             keyword, `collective` (`core.ports.Collective`), and all of them call the store alike.
         tasks: Whether it runs tasks; its function then takes a further keyword, `launch`
             (`core.ports.Launch`), and its command line `--on`.
+        logs: Whether it logs numbers while it runs, which a tracker can show.
     """
 
     def register(options: C) -> C:
@@ -156,7 +159,7 @@ def study(
             raise ValueError(f"study {name!r} names {subject!r} as its subject: no such option")
         STUDIES.add(name, Study(name=name, question=question, example=example, entry=entry,
                                 options=options, subject=subject, plan=plan,
-                                parallel=parallel, tasks=tasks))  # fmt: skip
+                                parallel=parallel, tasks=tasks, logs=logs))  # fmt: skip
         return options
 
     return register

@@ -13,6 +13,7 @@ from energylens.studies.study import Range, study
     example="energylens run train-dictionary --model tiny --widths 512 1024 --tokens 50000",
     subject="model",
     parallel=True,
+    logs=True,
 )
 @dataclass(frozen=True, kw_only=True)
 class TrainDictionary:
