@@ -52,12 +52,14 @@ class Demand(NamedTuple):
     """What training asks for at a step.
 
     `sparsity` is the weight of the penalty; `share` the part of the steps that is done; `unit` the
-    length that activations are measured in, √d of the rows as they are scaled for training.
+    length that activations are measured in, √d of the rows as they are scaled for training;
+    `sites` the widths of what is written side by side, where a crosscoder writes several sites.
     """
 
     sparsity: float
     share: float
     unit: float
+    sites: tuple[int, ...] = ()
 
 
 class Architecture:

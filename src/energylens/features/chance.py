@@ -26,8 +26,15 @@ def fit_encoder(
     """
     wanted = (rows if target is None else target) - dictionary.b_dec
     made = dictionary.reconstruct(rows) - dictionary.b_dec
+    return replace(dictionary, W_enc=dictionary.W_enc * best_factor(made, wanted))
+
+
+def best_factor(
+    made: Float[Tensor, "sample d"], wanted: Float[Tensor, "sample d"]
+) -> Float[Tensor, ""]:
+    """The least-squares slope of what is wanted on what was made; 1 where it is not above 0."""
     slope = (wanted * made).sum() / made.square().sum()
-    return replace(dictionary, W_enc=dictionary.W_enc * slope) if slope > 0 else dictionary
+    return torch.where(slope > 0, slope, 1.0)
 
 
 def random_dictionary_like(dictionary: Dictionary, generator: torch.Generator) -> Dictionary:

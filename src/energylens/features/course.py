@@ -1,7 +1,7 @@
 """A dictionary's course: it learns from raw rows, whether they lie in memory or stream by."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from energylens.core.errors import BadInput, InsufficientData
 from energylens.features.architecture import ARCHITECTURES
 from energylens.features.chance import fit_encoder
 from energylens.features.dictionary import WEIGHTS, Dictionary
-from energylens.features.frame import Frame, unfold, with_number
+from energylens.features.frame import Frame, unfold
 from energylens.features.mesh import ALONE, Mesh
 from energylens.features.order import Order
 from energylens.features.ordinary import Ordinary
@@ -58,15 +58,13 @@ class Sight:
 
     def numbers(self) -> dict[str, Tensor]:
         """All of it as tensors for a file."""
-        ball = with_number(self.ordinary.center, self.ordinary.radius)
-        return {"frame": self.frame.numbers(), "ordinary": ball}
+        return {"frame": self.frame.numbers(), "ordinary": self.ordinary.numbers()}
 
     @classmethod
     def of_numbers(cls, numbers: Mapping[str, Tensor], like: Tensor) -> "Sight":
         """What `numbers` was made of."""
-        middle = numbers["ordinary"]
         return cls(
-            ordinary=Ordinary(center=middle[:-1].to(like), radius=float(middle[-1])),
+            ordinary=Ordinary.of_numbers(numbers["ordinary"], like),
             frame=Frame.of_numbers(numbers["frame"], like),
         )
 
@@ -86,22 +84,27 @@ def look_at(
     target: Float[Tensor, "sample d_out"] | None,
     *,
     massive: float,
+    sites: Sequence[int] = (),
+    target_sites: Sequence[int] = (),
 ) -> Seen:
     """Leave out what is massive in rows or targets, and take the coordinates of what stays.
 
     Args:
         rows: The first rows of a stream, or all there are.
+        sites: Widths of the sites that lie side by side in a row, as a crosscoder reads them; one
+            site unless given.
+        target_sites: The same of the target.
 
     Raises:
         InsufficientData: If all that stays is equal.
     """
-    reads = Ordinary.of(rows, times=massive)
-    writes = None if target is None else Ordinary.of(target, times=massive)
+    reads = Ordinary.of(rows, times=massive, sites=sites)
+    writes = None if target is None else Ordinary.of(target, times=massive, sites=target_sites)
     kept, goal = _kept(reads, rows, writes, target)
     return Seen(
-        rows=kept, target=goal, reads=Sight(ordinary=reads, frame=Frame.of(kept)),
+        rows=kept, target=goal, reads=Sight(ordinary=reads, frame=Frame.of(kept, sites)),
         writes=None if writes is None or goal is None
-        else Sight(ordinary=writes, frame=Frame.of(goal)),
+        else Sight(ordinary=writes, frame=Frame.of(goal, target_sites)),
     )  # fmt: skip
 
 
@@ -313,7 +316,7 @@ def initial(seen: Seen, options: TrainOptions, generator: torch.Generator) -> Di
     """
     rows, target, frame = seen.rows, seen.target, seen.reads.frame
     picked = next(Order(len(rows), options.width, generator)).to(rows.device)
-    read = _near(frame.enter(rows[picked]), generator)
+    read = near(frame.enter(rows[picked]), generator)
     first = frame.enter(rows[: options.batch])
     dictionary = Dictionary(
         architecture=options.architecture, k=options.k, W_enc=read, W_dec=read,
@@ -325,13 +328,16 @@ def initial(seen: Seen, options: TrainOptions, generator: torch.Generator) -> Di
     aim = seen.writes.frame
     d_out = target.shape[1]
     dictionary = replace(
-        dictionary, W_dec=_near(aim.enter(target[picked]), generator), subtracts_b_dec=False,
+        dictionary, W_dec=near(aim.enter(target[picked]), generator), subtracts_b_dec=False,
         b_dec=target.new_zeros(d_out),
         W_skip=target.new_zeros(d_out, rows.shape[1]) if options.skip else None,
     )  # fmt: skip
     return fit_encoder(dictionary, first, aim.enter(target[: options.batch]))
 
 
-def _near(rows: Tensor, generator: torch.Generator) -> Tensor:
+def near(
+    rows: Float[Tensor, "feature d"], generator: torch.Generator
+) -> Float[Tensor, "feature d"]:
+    """Unit directions halfway between those of rows and chance."""
     chance = random_unit_directions(len(rows), rows.shape[1], generator, like=rows)
     return normalize(normalize(rows, dim=1) + chance, dim=1)

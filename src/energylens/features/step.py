@@ -1,14 +1,14 @@
 """One step of training: loss and gradients of a batch, by the cheaper of two equal routes."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.sparse import row_of
-from energylens.features.architecture import ARCHITECTURES, Architecture, Demand, Kept, Terms
+from energylens.features.architecture import ARCHITECTURES, Architecture, Demand, Terms
 from energylens.features.dictionary import COMMON, Dictionary
 from energylens.features.entries import Chosen, DenseEntries, SparseEntries, read_entries
 from energylens.features.kernels import BLOCK
@@ -17,6 +17,10 @@ from energylens.features.mesh import ALONE, Mesh
 PLAIN = Demand(sparsity=0.0, share=1.0, unit=1.0)
 FULL = 1 / 24
 """Density from which whole products are cheaper than products of entries (benchmarks)."""
+
+
+Read: TypeAlias = tuple[Dictionary, Tensor]
+"""A dictionary and the rows [sample d_in] it reads, less b_dec where that is subtracted."""
 
 
 class Step(NamedTuple):
@@ -66,7 +70,7 @@ def step(
     target = rows if target is None else target
     if dense is None:
         beginning = centered[: mesh.dealt(BLOCK)]
-        dense = kind.each_alone and _density(kind, dictionary, beginning, mesh) > FULL
+        dense = kind.each_alone and density(kind, [(dictionary, beginning)], mesh) > FULL
     batch = int(mesh.rows.all_reduce(torch.tensor(len(rows))))
     weights, scale = _leaves(dictionary), batch * variance
     if dense:
@@ -110,23 +114,43 @@ def choose(
     mesh: Mesh = ALONE,
 ) -> Chosen:
     """What a batch keeps; its pre-activations exist a block of rows at a time."""
-    found, wide = _candidates(kind, dictionary, centered, 1), 1
-    settled = kind.settle(found, dictionary, mesh)
+    return choose_together(kind, [(dictionary, centered)], mesh)
+
+
+@torch.no_grad()
+def choose_together(kind: Architecture, read: Sequence[Read], mesh: Mesh = ALONE) -> Chosen:
+    """What a batch keeps of several dictionaries, as the layers of a cross-layer transcoder are.
+
+    Their rows follow one another, and compete where rows do.
+    """
+    found, wide = _candidates(kind, read, 1), 1
+    settled = kind.settle(found, read[0][0], mesh)
     while settled.rows is not None and mesh.total(len(settled.rows)):
         wide *= 4
-        more = _candidates(kind, dictionary, centered[settled.rows], wide)
+        more = _candidates(kind, _of_rows(read, settled.rows), wide)
         found = _with_rows(found, settled.rows, more)
-        settled = kind.settle(found, dictionary, mesh)
+        settled = kind.settle(found, read[0][0], mesh)
     return settled.chosen
 
 
-def _candidates(kind: Architecture, dictionary: Dictionary, centered: Tensor, wide: int) -> Chosen:
+def _candidates(kind: Architecture, read: Sequence[Read], wide: int) -> Chosen:
     parts = [
         kind.candidates(torch.addmm(dictionary.b_enc, block, dictionary.W_enc.T), dictionary, wide)
+        for dictionary, centered in read
         for block in centered.split(BLOCK)
     ]
     count, feature, z = (torch.cat(part) for part in zip(*parts, strict=True))
     return Chosen(feature, count.cumsum(0) - count, z)
+
+
+def _of_rows(read: Sequence[Read], rows: Tensor) -> list[Read]:
+    """Some rows, numbered through all dictionaries."""
+    made, first = [], 0
+    for dictionary, centered in read:
+        own = rows[(rows >= first) & (rows < first + len(centered))] - first
+        made.append((dictionary, centered[own]))
+        first += len(centered)
+    return made
 
 
 def _with_rows(old: Chosen, rows: Tensor, new: Chosen) -> Chosen:
@@ -143,11 +167,12 @@ def _with_rows(old: Chosen, rows: Tensor, new: Chosen) -> Chosen:
     return Chosen(feature, count.cumsum(0) - count, z)
 
 
-def _density(kind: Architecture, dictionary: Dictionary, centered: Tensor, mesh: Mesh) -> float:
+def density(kind: Architecture, read: Sequence[Read], mesh: Mesh = ALONE) -> float:
+    """Share of entries that are candidates."""
     with torch.no_grad():
-        pre = torch.addmm(dictionary.b_enc, centered, dictionary.W_enc.T)
-        kept: Kept = kind.candidates(pre, dictionary, 1)
-    return mesh.total(len(kept.feature)) / max(1, mesh.total(pre.numel()))
+        found = len(_candidates(kind, read, 1).feature)
+    entries = sum(len(centered) * dictionary.width for dictionary, centered in read)
+    return mesh.total(found) / max(1, mesh.total(entries))
 
 
 def _by_whole_products(

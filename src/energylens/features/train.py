@@ -9,7 +9,7 @@ from torch import Tensor
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.core.ports import Progress, silence
 from energylens.features.checkpoint import Checkpoint, SharedCheckpoint
-from energylens.features.course import Course, TrainRecord, look_at, refuse_non_finite
+from energylens.features.course import Course, Seen, TrainRecord, look_at, refuse_non_finite
 from energylens.features.dictionary import Dictionary
 from energylens.features.mesh import ALONE, Mesh
 from energylens.features.order import Order
@@ -57,19 +57,50 @@ def train(
             of another training.
         EnergylensError: If the loss stops being finite; names the step.
     """
-    _check(rows, target, options)
+    check(rows, target, options)
     seen = look_at(rows, target, massive=options.massive)
-    kept, goal = seen.rows, seen.target
-    size = min(options.batch, len(kept))
-    steps = max(1, round(options.epochs * len(kept) / size))
-    course = Course.begin(seen, options, steps, generator, mesh)
+    course = Course.begin(seen, options, steps_of(seen, options), generator, mesh)
+    record = follow(
+        course, seen, generator, left_out=len(rows) - len(seen.rows), progress=progress,
+        label=label, checkpoint=checkpoint,
+    )  # fmt: skip
+    return course.finish(), record
+
+
+def steps_of(seen: Seen, options: TrainOptions) -> int:
+    """How many updates so many epochs are."""
+    rows = len(seen.rows)
+    return max(1, round(options.epochs * rows / min(options.batch, rows)))
+
+
+def follow(
+    course: Course,
+    seen: Seen,
+    generator: torch.Generator,
+    *,
+    left_out: int = 0,
+    progress: Progress = silence,
+    label: str = "dictionary",
+    checkpoint: Checkpoint | None = None,
+) -> TrainRecord:
+    """Make all the steps of a course on rows in memory, from where its checkpoint left off.
+
+    Args:
+        left_out: Massive rows that `seen` is without.
+
+    Raises:
+        BadInput: If the checkpoint is of another training.
+        EnergylensError: If the loss stops being finite; names the step.
+    """
+    kept, goal, training = seen.rows, seen.target, course.training
+    size = min(training.options.batch, len(kept))
     order = Order(len(kept), size, generator)
-    checkpoint = SharedCheckpoint.of(checkpoint, mesh)
+    checkpoint = SharedCheckpoint.of(checkpoint, training.mesh)
     _resume(course, order, checkpoint)
-    done = course.training.done
-    with progress.task(label, steps * size, "rows") as advance:
+    done = training.done
+    with progress.task(label, training.steps * size, "rows") as advance:
         advance(done * size)
-        for made in range(done + 1, steps + 1):
+        for made in range(done + 1, training.steps + 1):
             numbers = next(order).to(kept.device)
             batch = kept.index_select(0, numbers)
             course.learn(batch, None if goal is None else goal.index_select(0, numbers))
@@ -78,7 +109,7 @@ def train(
                 tensors, record = course.state()
                 tensors |= {f"order.{name}": value for name, value in order.state().items()}
                 checkpoint.save(tensors, record)
-    return course.finish(), course.record(rows=len(kept), massive_rows=len(rows) - len(kept))
+    return course.record(rows=len(kept), massive_rows=left_out)
 
 
 def train_many(
@@ -108,7 +139,14 @@ def _resume(course: Course, order: Order, checkpoint: Checkpoint | None) -> None
     })  # fmt: skip
 
 
-def _check(rows: Tensor, target: Tensor | None, options: TrainOptions) -> None:
+def check(rows: Tensor, target: Tensor | None, options: TrainOptions) -> None:
+    """Say what is wrong with rows, targets or options, if anything is.
+
+    Raises:
+        InsufficientData: If there are fewer rows than active features.
+        BadInput: If a row or target is not finite, targets are of other rows, or a skip was asked
+            for without any.
+    """
     if options.skip and target is None:
         raise BadInput(
             "a skip was asked for without a target: a row would be its own reconstruction"

@@ -98,6 +98,7 @@ class Training:
         steps: How many there will be; the learning rate depends on it.
         mesh: The processes that train it together, all given the same.
         done: How many have been made.
+        sites: Widths of the sites that a crosscoder writes side by side.
     """
 
     dictionary: Dictionary
@@ -105,18 +106,19 @@ class Training:
     steps: int
     mesh: Mesh = ALONE
     done: int = 0
+    sites: tuple[int, ...] = ()
     shapes: dict[str, tuple[int, ...]] = field(init=False)
     since_fired: Int64[Tensor, " feature"] = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     steering: Steering = field(init=False)
 
     def __post_init__(self) -> None:
-        whole = self.dictionary
-        self.shapes = {f"weight.{name}": tuple(w.shape) for name, w in whole.weights.items()}
-        self.dictionary = part_of(whole, self.mesh)
+        given = self.dictionary.weights
+        self.shapes = {f"weight.{name}": tuple(w.shape) for name, w in given.items()}
+        self._take_own()
         weights = self.dictionary.weights
         self.since_fired = torch.zeros(
-            self.dictionary.width, dtype=torch.int64, device=self.dictionary.W_enc.device
+            self.dictionary.width, dtype=torch.int64, device=self.dictionary.b_dec.device
         )
         self.optimizer = torch.optim.Adam(list(weights.values()), lr=0.0, betas=BETAS, fused=True)
         self.steering = Steering(k=self.options.k, steps=self.steps, fixed=self.options.sparsity)
@@ -140,12 +142,7 @@ class Training:
             EnergylensError: If the loss stops being finite; names the step, and changes nothing.
         """
         kind = ARCHITECTURES[self.options.architecture]
-        demand = Demand(
-            sparsity=self.steering.weight, share=self.done / self.steps,
-            unit=float(self.dictionary.d_in) ** 0.5,
-        )  # fmt: skip
-        variance = float(self.dictionary.d_out)
-        made = step(self.dictionary, rows, variance, target=target, demand=demand, mesh=self.mesh)
+        made = self._step(rows, target)
         dead = self.since_fired >= self.options.dead_after_tokens
         if left_over is not None:
             made = made._replace(residual=left_over)
@@ -161,15 +158,33 @@ class Training:
         self.optimizer.param_groups[0]["lr"] = self.options.learning_rate() * ramp
         gradients = {name: self.mesh.rows.all_reduce(g) for name, g in made.gradients.items()}
         move(self.dictionary.weights, gradients, self.optimizer, unit_decoder=kind.unit_decoder)
-        kind.watch(self.dictionary, made.values, self.mesh)
+        self._watch(made)
         self.steering.saw(made.l0)
         self.done += 1
-        asleep = int(self.mesh.features.all_reduce(dead.sum())) / self.options.width
+        width = self.dictionary.width * self.mesh.features.world
+        asleep = int(self.mesh.features.all_reduce(dead.sum())) / width
         return Trace(loss, made.error, asleep, made.l0)
 
     def whole(self) -> Dictionary:
         """The dictionary as it is now, with the features of all processes."""
         return whole_of(self.dictionary, self.mesh.features, k=self.options.k)
+
+    def _take_own(self) -> None:
+        self.dictionary = part_of(self.dictionary, self.mesh)
+
+    def _demand(self, unit: float) -> Demand:
+        return Demand(
+            sparsity=self.steering.weight, share=self.done / self.steps, unit=unit,
+            sites=self.sites,
+        )  # fmt: skip
+
+    def _step(self, rows: Tensor, target: Tensor | None) -> Step:
+        made, demand = self.dictionary, self._demand(float(self.dictionary.d_in) ** 0.5)
+        return step(made, rows, float(made.d_out), target=target, demand=demand, mesh=self.mesh)
+
+    def _watch(self, made: Step) -> None:
+        kind = ARCHITECTURES[self.options.architecture]
+        kind.watch(self.dictionary, made.values, self.mesh)
 
     def _revive(self, rows: Tensor, made: Step, dead: Tensor) -> float:
         if not self.options.aux_k:
@@ -256,13 +271,16 @@ def move(
     """
     for name, weight in weights.items():
         weight.grad = gradients[name]
-    W_dec = weights["W_dec"]
-    if unit_decoder:
-        for slope, row in zip(gradients["W_dec"].split(BLOCK), W_dec.split(BLOCK), strict=True):
+    # Those of a cross-layer transcoder are W_dec.0, W_dec.1 …, [feature layer d_out].
+    decoders = [name for name in weights if unit_decoder and name.startswith("W_dec")]
+    for name in decoders:
+        slopes, rows = (w[name].flatten(1).split(BLOCK) for w in (gradients, weights))
+        for slope, row in zip(slopes, rows, strict=True):
             slope.addcmul_(row, torch.linalg.vecdot(slope, row).unsqueeze(1), value=-1)
     optimizer.step()
     optimizer.zero_grad()  # lest they stand beside those of the next step
-    if unit_decoder:
+    for name in decoders:
+        W_dec = weights[name].flatten(1)
         W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True))
 
 

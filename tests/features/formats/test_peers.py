@@ -15,6 +15,7 @@ import torch
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import (
     circuit_tracer,
+    cross_layer,
     dictionary_learning,
     openai,
     saelens,
@@ -22,6 +23,7 @@ from energylens.features.formats import (
 )
 from tests.common.compare import assert_close
 from tests.features.formats.made import WIDTH, D, K, dictionary, draw, save_pickle, write_json
+from tests.features.formats.test_cross_layer import LAYERS, inputs_of, transcoder
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -226,6 +228,44 @@ def test_circuit_tracer(threshold, skip, generator, tmp_path):
     path = circuit_tracer.save(found, tmp_path / "layer_1.safetensors")
     again = peer.load_relu_transcoder(str(path), 1, device=cpu, dtype=single)
     assert_close(again(x).detach(), theirs(x).detach(), **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["standard", "jumprelu"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_circuit_tracer_across_layers(name, lazy, generator, tmp_path):
+    peer = _peer("circuit_tracer.transcoder.cross_layer_transcoder")
+    made, x = transcoder(name, generator), inputs_of(generator)
+    folder = cross_layer.save(made, tmp_path / "ours")
+    theirs = peer.load_clt(
+        str(folder), device=torch.device("cpu"), dtype=torch.float32, lazy_decoder=lazy,
+        lazy_encoder=lazy,
+    )  # fmt: skip
+    rows = torch.stack(list(x.values()))
+    acts = theirs.encode(rows).detach()
+    assert float(acts.count_nonzero()) > 0
+    for n, code in made.encode(x).items():
+        assert_close(code.dense(), acts[n], **CLOSE)
+    for n, expected in enumerate(theirs(rows).detach()):
+        assert_close(made.reconstruct(x)[n], expected, rtol=1e-4, atol=1e-4)
+    if not lazy:  # theirs writes what it holds
+        (tmp_path / "theirs").mkdir()
+        theirs.to_safetensors(str(tmp_path / "theirs"))
+        again = cross_layer.load(tmp_path / "theirs")
+        for weight, tensor in made.weights.items():
+            assert torch.equal(again.weights[weight], tensor), weight
+    assert theirs.n_layers == LAYERS
+
+
+def test_circuit_tracer_reads_our_settings(generator, tmp_path):
+    _peer("circuit_tracer")
+    yaml = pytest.importorskip("yaml")
+    made = transcoder("standard", generator, model_name="toy: #1", feature_input_hook="resid_pre")
+    folder = cross_layer.save(made, tmp_path / "clt")
+    said = yaml.safe_load((folder / "config.yaml").read_text())
+    assert said == {
+        "model_kind": "cross_layer_transcoder", "model_name": "toy: #1", "scan": "energylens",
+        "feature_input_hook": "hook_resid_pre", "feature_output_hook": "hook_mlp_out", "k": 5,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["ReLU", "TopK"])

@@ -7,9 +7,10 @@ from safetensors.torch import save_file
 
 from energylens.core.errors import ArtifactRefused
 from energylens.features.checkpoint import FolderCheckpoint
-from energylens.features.formats import circuit_tracer, saelens, sparsify
-from energylens.features.formats.recognise import FORMATS, load_dictionary
+from energylens.features.formats import circuit_tracer, cross_layer, saelens, sparsify
+from energylens.features.formats.recognise import FORMATS, load_dictionary, load_one
 from tests.features.formats.made import D, dictionary, draw, save_pickle, write_json
+from tests.features.formats.test_cross_layer import LAYERS, transcoder
 from tests.features.formats.test_dictionary_learning import state_of, write
 from tests.features.formats.test_gemma_scope import params, write_npz
 from tests.features.formats.test_openai import state_of as openai_state
@@ -47,10 +48,14 @@ def _circuit_tracer(folder, generator):
     return circuit_tracer.save(made, folder / "layer_3.safetensors"), "standard"
 
 
+def _cross_layer(folder, generator):
+    return cross_layer.save(transcoder("jumprelu", generator), folder), "jumprelu"
+
+
 WRITERS = {
     "SAELens": _saelens, "sparsify": _sparsify, "dictionary_learning": _dictionary_learning,
     "OpenAI": _openai, "Gemma Scope": _gemma_scope, "Gemma Scope 2": _gemma_scope_2,
-    "circuit-tracer": _circuit_tracer,
+    "circuit-tracer": _circuit_tracer, "circuit-tracer across layers": _cross_layer,
 }  # fmt: skip
 
 
@@ -68,10 +73,24 @@ def test_a_format_is_found_out(name, generator, tmp_path):
     assert inside
     for stand_in in inside:
         again = load_dictionary(stand_in, allow_pickle=True)
-        assert torch.equal(again.reconstruct(x), found.reconstruct(x))
+        if name == "circuit-tracer across layers":
+            inputs = dict.fromkeys(range(LAYERS), x)
+            made, expected = (torch.stack(list(m.reconstruct(inputs).values()))
+                              for m in (again, found))  # fmt: skip
+            assert torch.equal(made, expected)
+        else:
+            assert torch.equal(again.reconstruct(x), found.reconstruct(x))
     if FORMATS[name].pickle:
         with pytest.raises(ArtifactRefused, match="is a pickle"):
             load_dictionary(path)
+
+
+def test_who_works_on_one_site_is_not_given_several(generator, tmp_path):
+    one = saelens.save(dictionary("topk", generator), tmp_path / "one")
+    assert load_one(one).architecture == "topk"
+    several = cross_layer.save(transcoder("jumprelu", generator), tmp_path / "several")
+    with pytest.raises(ArtifactRefused, match="is a CrossLayerTranscoder, and a dictionary of one"):
+        load_one(several)
 
 
 def test_a_state_of_training_is_of_dictionary_learning(generator, tmp_path):

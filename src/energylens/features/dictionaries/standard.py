@@ -21,14 +21,20 @@ LAST_P, FROM, TO = 0.2, 0.3, 0.9
 
 @architecture("standard")
 class Standard(Architecture):
-    """penalty = Σ a_f ‖d_f‖ · √d."""
+    """penalty = Σ a_f ‖d_f‖ · √d; of a crosscoder Σ a_f Σ_s ‖d_fs‖ · √d over the sites s.
+
+    The sum of norms over sites is least where one site has all of it, which is what tells features
+    of one site alone from shared ones (Lindsey et al. 2024).
+    """
 
     unit_decoder = False
 
     def penalty(
         self, entries: Entries, values: Tensor, weights: Mapping[str, Tensor], demand: Demand
     ) -> Tensor:
-        norm = weights["W_dec"].norm(dim=1)
+        W_dec = weights["W_dec"]
+        parts = W_dec.split(demand.sites or W_dec.shape[1], dim=1)
+        norm = sum((part.norm(dim=1) for part in parts), W_dec.new_zeros(()))
         return demand.unit * (values * entries.of(norm)).sum()
 
 

@@ -24,12 +24,17 @@ from energylens.features.formats.recognise import dictionary_format
 THRESHOLD = "activation_function.threshold"
 
 _OF_OTHERS = {saelens.WEIGHTS, saelens.SPARSITY, sparsify.WEIGHTS, *gemma_scope.FILES}
+_ACROSS_LAYERS = re.compile(r"W_(enc|dec)_\d+\.")
+"""Files of `cross_layer`."""
 
 
 @dictionary_format(
     "circuit-tracer",
     is_file=lambda path: (
-        path.suffix == ".safetensors" and path.name not in _OF_OTHERS and not is_of_training(path)
+        path.suffix == ".safetensors"
+        and path.name not in _OF_OTHERS
+        and not _ACROSS_LAYERS.match(path.name)
+        and not is_of_training(path)
     ),
 )
 def load(path: Path | str) -> Dictionary:

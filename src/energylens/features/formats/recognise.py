@@ -4,12 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from energylens.core.errors import ArtifactRefused
+from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.core.registry import Registry
 from energylens.features.checkpoint import is_of_training
+from energylens.features.cross_layer import CrossLayerTranscoder
+from energylens.features.crosscoder import SITES, Crosscoder
 from energylens.features.dictionary import Dictionary
+
+Loaded: TypeAlias = Dictionary | Crosscoder | CrossLayerTranscoder
+"""What a file may hold: of one site (or from one to another), of several sites, of all layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class Format:
     name: str
     files: tuple[str, ...]
     is_file: Callable[[Path], bool]
-    load: Callable[..., Dictionary]
+    load: Callable[..., Loaded]
     pickle: bool
 
     def place(self, path: Path) -> Path | None:
@@ -44,7 +49,7 @@ class Format:
 
 FORMATS: Registry[Format] = Registry("dictionary format", "energylens.features.formats")
 
-L = TypeVar("L", bound=Callable[..., Dictionary])
+L = TypeVar("L", bound=Callable[..., Loaded])
 
 
 def dictionary_format(
@@ -63,12 +68,16 @@ def dictionary_format(
     return register
 
 
-def load_dictionary(path: Path | str, *, allow_pickle: bool = False) -> Dictionary:
+def load_dictionary(path: Path | str, *, allow_pickle: bool = False) -> Loaded:
     """Read a dictionary of any format that is known.
 
     Args:
         path: The folder or the file, as the program that wrote it left it.
         allow_pickle: Whether formats that are pickles may be read; nothing in them is run.
+
+    Returns:
+        The dictionary; a crosscoder where its metadata list sites, a cross-layer transcoder where
+        the files are of one.
 
     Raises:
         ArtifactRefused: If it is of no format or could be of two, or if its format refuses it.
@@ -81,11 +90,31 @@ def load_dictionary(path: Path | str, *, allow_pickle: bool = False) -> Dictiona
             f"{path} is a checkpoint of a training that goes on, not a dictionary: let the training"
             " end, which the same call does, and name the folder that it saves"
         )
-    found = format_of(path)
-    if found is None:
+    kind = format_of(path)
+    if kind is None:
         raise ArtifactRefused(_nearest(path))
-    options: dict[str, Any] = {"allow_pickle": allow_pickle} if found.pickle else {}
-    return found.load(found.place(path), **options)
+    options: dict[str, Any] = {"allow_pickle": allow_pickle} if kind.pickle else {}
+    found = kind.load(kind.place(path), **options)
+    if not isinstance(found, Dictionary) or SITES not in found.metadata:
+        return found
+    try:
+        return Crosscoder.of(found)
+    except BadInput as error:
+        raise ArtifactRefused(f"{path}: {error}") from error
+
+
+def load_one(path: Path | str, *, allow_pickle: bool = False) -> Dictionary:
+    """As `load_dictionary`, for work on one site.
+
+    Raises:
+        ArtifactRefused: As there, and if what is found is of several sites or layers.
+    """
+    found = load_dictionary(path, allow_pickle=allow_pickle)
+    if not isinstance(found, Dictionary):
+        raise ArtifactRefused(
+            f"{path} is a {type(found).__name__}, and a dictionary of one site is asked for here"
+        )
+    return found
 
 
 def format_of(path: Path) -> Format | None:
