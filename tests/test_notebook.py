@@ -9,9 +9,11 @@ from torch.nn.functional import normalize
 import energylens as el
 from energylens.core.errors import BadInput
 from energylens.features.dictionary import Dictionary
+from energylens.features.training import TrainOptions
 from energylens.notebook import Ablated
 from energylens.results.record import Estimate, Summary
-from tests.activations.models import subject
+from energylens.sources.windows import TokenWindows
+from tests.activations.models import subject, tokens
 from tests.common.compare import assert_close
 from tests.oracles import efas as oracle
 
@@ -108,3 +110,55 @@ def test_a_subject_shows_what_it_has_and_lacks_and_hostile_names_stay_text():
     shown, html = repr(hostile), hostile._repr_html_()
     assert "blocks.*.resid_post" in shown and "absent" in shown and "lacks" in shown
     assert "\x1b" not in shown + html and "<script" not in html and "&lt;script" in html
+
+
+# ---- several sites
+
+
+def _windows(count: int = 60, length: int = 16) -> TokenWindows:
+    return TokenWindows(
+        ids=tokens(count, length), document=torch.arange(count),
+        starts=torch.zeros(count, dtype=torch.int64),
+        document_names=tuple(map(str, range(count))), kinds=("drawn",) * count,
+    )  # fmt: skip
+
+
+SMALL = TrainOptions(width=48, k=4, epochs=2, batch=128)
+
+
+def test_a_crosscoder_of_two_layers_and_of_two_models():
+    one, other = subject(), subject("gpt2")
+    sites = ["blocks.0.resid_post", "blocks.1.resid_post"]
+    layers = el.train_crosscoder(one, _windows(), sites, SMALL)
+    assert layers.names == tuple(sites) and layers.dictionary.d_in == 64
+    models = el.train_crosscoder({"a": one, "b": other}, _windows(), sites[:1], SMALL)
+    assert models.names == ("a:blocks.0.resid_post", "b:blocks.0.resid_post")
+    assert models.relative_norms.shape == (48, 2)
+
+
+def test_models_that_read_other_tokens_are_refused():
+    class Spelled:
+        def __init__(self, mark):
+            self._mark = mark
+
+        def encode(self, text, *, add_special_tokens=True):
+            return []
+
+        def decode(self, token_ids):
+            return ""
+
+        def convert_ids_to_tokens(self, ids):
+            return [f"{self._mark}{number}" for number in ids]
+
+    models = {
+        mark: replace(subject(), loaded=replace(subject().loaded, tokenizer=Spelled(mark)))
+        for mark in "ab"
+    }
+    with pytest.raises(BadInput, match="the tokenizer of b has other tokens than that of a"):
+        el.train_crosscoder(models, _windows(), ["blocks.0.resid_post"], SMALL)
+
+
+def test_a_cross_layer_transcoder_of_a_model():
+    found = el.train_cross_layer(subject(), _windows(), SMALL)
+    assert found.layers == (0, 1, 2) and found.widths == (48, 48, 48)
+    assert found.metadata["feature_input_hook"] == "resid_mid"

@@ -23,6 +23,8 @@ _WHERE = {
     "push_to_hub": "energylens.features.publish",
     "read_windows": "energylens.notebook",
     "train": "energylens.notebook",
+    "train_crosscoder": "energylens.notebook",
+    "train_cross_layer": "energylens.notebook",
     "align": "energylens.notebook",
     "align_states": "energylens.notebook",
     "ablate": "energylens.notebook",
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
         read_summary,
         read_windows,
         train,
+        train_cross_layer,
+        train_crosscoder,
     )
     from energylens.studies.evaluate_dictionary.judging import judge
 
