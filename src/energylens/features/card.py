@@ -13,7 +13,7 @@ from typing import Any
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.dictionary import Dictionary, weights_sha256
 from energylens.features.formats.disk import read_json
-from energylens.features.formats.recognise import load_dictionary
+from energylens.features.formats.recognise import load_one
 from energylens.results.record import Estimate, Summary
 from energylens.results.text import visible
 from energylens.sources.hub import is_repository
@@ -68,7 +68,7 @@ def _kept_there(folder: Path) -> Iterator[str]:
     """Hashes of the dictionaries that a run has left."""
     for config in sorted(folder.glob("dictionar*/**/cfg.json")):
         try:
-            yield weights_sha256(load_dictionary(config.parent))
+            yield weights_sha256(load_one(config.parent))
         except ArtifactRefused:
             continue
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from energylens.core.errors import ArtifactRefused, BadInput, nearest
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats.recognise import FORMATS, load_dictionary
+from energylens.features.formats.recognise import FORMATS, Loaded, load_dictionary
 from energylens.sources.hub import Wanted, fetch, is_repository
 
 SIDE_FILES = ("config.json", "activation_scaler.json")

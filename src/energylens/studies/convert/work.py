@@ -13,7 +13,7 @@ from energylens.core.ports import Progress, Store
 from energylens.features.agreement import agreement, telling_rows
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats.convert import files_of, refuse_unwritten
-from energylens.features.formats.recognise import format_of, load_dictionary
+from energylens.features.formats.recognise import format_of, load_one
 from energylens.features.pretrained import SIDE_FILES, Place, locate
 from energylens.results.record import Summary
 from energylens.studies.convert import Convert
@@ -35,7 +35,7 @@ def run(
         options.dictionary, revision=options.revision, offline=options.offline or None,
         allow_pickle=options.allow_pickle,
     )  # fmt: skip
-    source = load_dictionary(place.path, allow_pickle=options.allow_pickle)
+    source = load_one(place.path, allow_pickle=options.allow_pickle)
     files, inside = files_of(source, options.to)  # refused, if so, before anything is kept
     record = _source_record(place)
     pin_inputs(store, {"dictionary": record})
@@ -43,7 +43,7 @@ def run(
         store.require_room(2 * sum(w.numel() * w.element_size() for w in source.weights.values()))
         store.save(FOLDER, files={f"{FOLDER}/{name}": write for name, write in files.items()})
     folder = store.folder(FOLDER)
-    written = load_dictionary(folder / inside)
+    written = load_one(folder / inside)
     generator = torch.Generator().manual_seed(options.seed)
     rows = telling_rows(source, options.rows, generator)
     with progress.task("rows through both", 1) as advance:

@@ -12,7 +12,7 @@ from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
 from energylens.core.sites import canonical
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats.recognise import load_dictionary
+from energylens.features.formats.recognise import load_one
 from energylens.studies.evaluate_dictionary import EvaluateDictionary
 
 PACKAGED = {"SmolLM2-135M-Instruct": "smollm2", "tiny": "tiny"}
@@ -55,7 +55,7 @@ def read_entries(options: EvaluateDictionary) -> list[Entry]:
     if not options.dictionary:
         raise BadInput("no dictionary was given: name a folder or a file after --dictionary")
     paths = [Path(path).expanduser() for path in options.dictionary]
-    dictionaries = [load_dictionary(path) for path in paths]
+    dictionaries = [load_one(path) for path in paths]
     labels = label_paths(paths)
     entries: list[Entry] = []
     for i, (path, dictionary, label) in enumerate(zip(paths, dictionaries, labels, strict=True)):
