@@ -17,6 +17,7 @@ def active(generator):
     found = torch.rand(SAMPLES, WIDTH, generator=generator) < 0.25
     found[:, 3] = found[:, 5]  # always together
     found[:, 7] = False
+    found[:, 9] = True  # never apart from any, and φ undefined
     return found
 
 
@@ -39,7 +40,11 @@ def test_partners_are_the_oracles_however_the_blocks_are_cut(
             scores = {
                 g: browsing.phi(active[:, f].tolist(), other[:, g].tolist())
                 for g in range(WIDTH)
-                if g != f and counts[f][g] and active[:, f].sum() >= 2 and other[:, g].sum() >= 2
+                if g != f
+                and 9 not in (f, g)
+                and counts[f][g]
+                and active[:, f].sum() >= 2
+                and other[:, g].sum() >= 2
             }
             best = sorted(scores.values(), reverse=True)[:4]
             there = found.feature[f] >= 0

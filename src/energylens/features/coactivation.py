@@ -69,19 +69,34 @@ def strongest_partners(
         torch.zeros(width, partners, dtype=torch.long, device=device),
         torch.full((width, partners), torch.nan, dtype=torch.float64, device=device),
     )
-    enough = other.counts >= least
+    enough = (one.counts >= least, other.counts >= least)
     for begin, end in _blocks(one, first):
         block = torch.arange(begin, end, device=device)
         together = _together(one, owner, first, block, width)
-        value = score(together, one.counts[block, None], other.counts[None], one.samples)
-        open_to = enough[None] & (one.counts[block] >= least)[:, None] & (together > 0)
-        open_to[block - begin, block] = False
-        best = torch.where(open_to, value, -torch.inf).topk(partners, dim=1)
+        best = _scored(together, one, other, block, score, enough).topk(partners, dim=1)
         there = best.values > -torch.inf
         found.feature[block] = torch.where(there, best.indices, -1)
         found.together[block] = torch.where(there, together.gather(1, best.indices), 0)
         found.score[block] = torch.where(there, best.values, torch.nan)
     return found
+
+
+def _scored(
+    together: Tensor,
+    one: Firing,
+    other: Firing,
+    block: Tensor,
+    score: Score,
+    enough: tuple[Tensor, Tensor],
+) -> Float64[Tensor, "some feature"]:
+    """Scores of the pairs that are ever together, −∞ for all others and where undefined."""
+    mine, partner = together.nonzero(as_tuple=True)
+    own = block[mine]
+    found = score(together[mine, partner], one.counts[own], other.counts[partner], one.samples)
+    open_to = enough[0][own] & enough[1][partner] & (own != partner) & found.isfinite()
+    value = torch.full(together.shape, -torch.inf, dtype=found.dtype, device=found.device)
+    value[mine, partner] = torch.where(open_to, found, -torch.inf)
+    return value
 
 
 def _blocks(one: Firing, first: Tensor) -> Iterator[tuple[int, int]]:
