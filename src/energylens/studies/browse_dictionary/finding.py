@@ -144,6 +144,11 @@ def _limits(material: Material, options: BrowseDictionary, whole: Row) -> Iterat
         " a feature without one may well stand for something else. One with fewer than 30 active"
         " tokens in 5 documents is not judged."
     )
+    yield (
+        "Turning a document's classes breaks every bond to its tokens, also that of classes and"
+        " features that change at the same places: in simulations 5 % of unrelated features have"
+        " p ≤ .05, and 14 % where both change together. Read an area near its null with that."
+    )
     if whole["sample_tokens"] < whole["tokens"]:
         yield (
             f"Pairs and labels are counted on the first {whole['sample_tokens']:,} of"
