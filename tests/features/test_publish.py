@@ -189,6 +189,20 @@ def test_of_several_dictionaries_the_right_figures_are_shown(generator, tmp_path
     assert "very weights" in card
 
 
+def test_of_a_training_of_several_the_card_finds_its_own_folder(generator, tmp_path):
+    label = f"{SITE}-topk-40-k5-s0"
+    values = {"fvu.blocks_5_resid_post_topk_40_k5_s0": 0.25, "fvu.other": 0.75}
+    figures = {name: Estimate(value, "share", label=f"FVU {value}")
+               for name, value in values.items()}  # fmt: skip
+    run = a_run(tmp_path / "run", figures=figures)
+    made = dictionary("topk", generator, **ABOUT)
+    saelens.save(dictionary("topk", generator, **ABOUT), run / "dictionaries" / "other")
+    saelens.save(made, run / "dictionaries" / label)
+    card = model_card(made, "me/my-sae", SITE, judged=read_judged(made, run))
+    assert "| FVU 0.25 | .25 share |" in card and "FVU 0.75" not in card
+    assert "Of the whole run: It keeps 69 % of the variance." in card and "very weights" in card
+
+
 @pytest.mark.parametrize(
     "hostile",
     ["a | b", "<script>alert(1)</script>", "![x](http://x)", "`code`", "--- \n---\nlicense: x",

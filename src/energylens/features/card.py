@@ -60,15 +60,15 @@ def read_judged(dictionary: Dictionary, run: Path | str) -> Judged:
     for name, entry in inputs.items():
         if name.startswith("dictionary") and isinstance(entry, dict) and sha256 in entry.values():
             return Judged(run=record, summary=summary, label=str(entry.get("name")), ours=True)
-    ours = any(sha256 == found for found in _kept_there(folder))
-    return Judged(run=record, summary=summary, label="", ours=ours)
+    label = next((name for name, found in _kept_there(folder) if found == sha256), None)
+    return Judged(run=record, summary=summary, label=label or "", ours=label is not None)
 
 
-def _kept_there(folder: Path) -> Iterator[str]:
-    """Hashes of the dictionaries that a run has left."""
+def _kept_there(folder: Path) -> Iterator[tuple[str, str]]:
+    """Folders of the dictionaries that a run has left, and their hashes."""
     for config in sorted(folder.glob("dictionar*/**/cfg.json")):
         try:
-            yield weights_sha256(load_one(config.parent))
+            yield config.parent.name, weights_sha256(load_one(config.parent))
         except ArtifactRefused:
             continue
 
@@ -168,8 +168,9 @@ def _evaluation(judged: Judged) -> list[str]:
         if judged.ours
         else "The run does not hold these weights, so that it judged them is the uploader's word."
     )
+    said = f"{_plain(summary.finding, 4000)} {_plain(summary.detail, 4000)}".strip()
     return [
-        f"{_plain(summary.finding, 4000)} {_plain(summary.detail, 4000)}".strip(), "",
+        said if len(figures) == len(summary.figures) else f"Of the whole run: {said}", "",
         *_table(("measure", "value", "95 %", "null", "units"),
                 [_figure(name, figures[name]) for name in order]), "",
         *_table(("", ""), _provenance(judged)), "",
@@ -184,7 +185,11 @@ def _evaluation(judged: Judged) -> list[str]:
 def _of_label(judged: Judged) -> dict[str, Estimate]:
     """The figures of this dictionary; all of them where a run has but one."""
     figures = dict(judged.summary.figures)
-    own = {name: found for name, found in figures.items() if judged.label in name.split(".")[1:]}
+    label = re.sub(r"[^a-z0-9]", "_", judged.label.lower())
+    own = {
+        name: found for name, found in figures.items()
+        if label and label in name.split(".")[1:]
+    }  # fmt: skip
     return own or figures
 
 

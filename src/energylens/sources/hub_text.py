@@ -7,6 +7,7 @@ never downloaded as a whole, and no code of a dataset is run.
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,13 @@ def _splits(text: HubText) -> Any:
 
 
 def _commit(text: HubText) -> str:
-    return dataset_commit(text.name, revision=text.revision or None)
+    return _commit_of(text.name, text.revision or None)
+
+
+@cache
+def _commit_of(name: str, revision: str | None) -> str:
+    """Asked for once, so that a text is the same whenever a program reads it again."""
+    return dataset_commit(name, revision=revision)
 
 
 def _folder(text: HubText) -> Path | None:

@@ -23,7 +23,8 @@ class DictionaryScaling:
     """Model whose states are read: default, tiny, a hub id, a folder or a .gguf file."""
 
     text: tuple[str, ...] = ()
-    """Files or folders of text (txt, md, py, jsonl, parquet); default: six kinds of text."""
+    """Files or folders of text (txt, md, py, jsonl, parquet), or datasets (hf:owner/name); default:
+    six kinds of text."""
 
     sites: tuple[str, ...] = ()
     """Places to read, such as blocks.3.resid_post; default: behind the middle block."""
