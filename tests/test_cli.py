@@ -99,10 +99,7 @@ def test_the_command_on_record_can_be_pasted(capsys, tmp_path):
     [
         ("rnu toy", "no command named 'rnu': did you mean 'run'?"),
         ("--verison", "no command named '--verison': did you mean '--version'?"),
-        (
-            "run",
-            "run takes the name of a study first, then its options: there is browse-dictionary",
-        ),
+        ("run", "run takes the name of a study first, then its options: there is "),
         ("run --parts 3 toy", "run takes the name of a study first"),
         ("run toi", "no study named 'toi': did you mean 'toy'?"),
         ("run toy --prats 3", "no option named '--prats' in toy: did you mean '--parts'?"),
