@@ -89,6 +89,16 @@ def test_what_the_model_can_do_is_edited_and_the_rest_is_told(done):
     assert kept["dictionary"] > kept["random"]
 
 
+def test_the_summary_tells_edits_and_what_was_left_out(done):
+    summary = done[0].summary
+    turned = summary.figures["turned.small.form_and_noun.form"]
+    (row,) = [row for row in rows_of(done, "evaluation_control")
+              if (row["contender"], row["method"], row["most"]) == ("dictionary", "greedy", 2)
+              and row["attribute"] == "form"]  # fmt: skip
+    assert turned.value == row["turned"] and turned.n == row["turning"]
+    assert any("names_and_order" in limit for limit in summary.limits)
+
+
 def test_f1_of_a_row_is_that_of_its_feature(done):
     """Made again from the seed of the task, without what chose it."""
     _, subject, dictionary = done

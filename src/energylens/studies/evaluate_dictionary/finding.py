@@ -10,6 +10,7 @@ from energylens.studies.evaluate_dictionary import EvaluateDictionary
 from energylens.studies.evaluate_dictionary.material import Material
 from energylens.studies.evaluate_dictionary.rivals import RANDOM_WEIGHTS, RIVALS
 from energylens.studies.evaluate_dictionary.tables import ITSELF
+from energylens.studies.evaluate_dictionary.told import label_figures, label_limits
 
 Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
@@ -43,6 +44,7 @@ def summarise(
     table = {(row["dictionary"], row["contender"]): row for row in rows["evaluation"]}
     labels = list(dict.fromkeys(row["dictionary"] for row in rows["evaluation"]))
     figures = _figures(table, labels) | _differences(rows["evaluation_differences"])
+    figures |= label_figures(rows)
     models = dict.fromkeys(read.subject.loaded.name for read in material.read.values())
     return Summary(
         study="evaluate-dictionary",
@@ -53,7 +55,7 @@ def summarise(
         figures=figures,
         controls=_controls(table, labels, rows["evaluation_differences"]),
         cards=_cards(_best_first(table, labels)[0], figures),
-        limits=_limits(options, table, labels),
+        limits=(*_limits(options, table, labels), *sorted(label_limits(rows))),
         suspicious=tuple(_suspicious(table, labels, rows, records)),
     )
 
