@@ -28,7 +28,7 @@ from tests.common.compare import assert_close
 from tests.common.run_directory import columns_there, described_tables
 
 SITE = "blocks.1.resid_post"
-SMALL = {"context": 64, "documents": 24, "loss_documents": 2, "train_tokens": 1_024,
+SMALL = {"context": 64, "documents": 24, "loss_documents": 2, "train_tokens": 1_536,
          "match_draws": 20, "passages": 0, "threads": 1, "label_tokens": 1_200,
          "groups": 16}  # fmt: skip
 
