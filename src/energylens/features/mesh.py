@@ -61,14 +61,16 @@ class Mesh:
         return len(range(self.rows.rank, count, self.rows.world))
 
     def every(self, share: int, own: int, *, like: Tensor) -> Int64[Tensor, " row"]:
-        """Of every so manieth row of a batch, those of this process, by its own numbers.
+        """Those of this process, by its own numbers, of one row in so many of a batch: the first of
+        the first so many, the last of the next, the last but one of the next, and so on, which are
+        as many on each process.
 
         Args:
             own: How many rows this process sees.
             like: On the device of the rows.
         """
         numbers = self.rows.rank + self.rows.world * torch.arange(own, device=like.device)
-        return (numbers % share == 0).nonzero().flatten()
+        return ((numbers + numbers // share) % share == 0).nonzero().flatten()
 
     def total(self, count: int) -> int:
         """A number that every process has of its own rows and features, of all."""
