@@ -14,7 +14,7 @@ from energylens.features.selection import least_of_best
 from energylens.features.step import Step
 
 SHARE_OF_ROWS = 4
-"""Every fourth row carries the auxiliary loss: a quarter the cost, and unbiased even where the rows
+"""One row in four carries the auxiliary loss: a quarter the cost, and unbiased even where the rows
 of a batch are in the order of a text."""
 
 
