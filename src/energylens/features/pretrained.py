@@ -7,7 +7,6 @@ from glob import escape
 from pathlib import Path, PurePosixPath
 
 from energylens.core.errors import ArtifactRefused, BadInput, nearest
-from energylens.features.dictionary import Dictionary
 from energylens.features.formats.recognise import FORMATS, Loaded, load_dictionary
 from energylens.sources.hub import Wanted, fetch, is_repository
 
@@ -39,7 +38,7 @@ def from_pretrained(
     revision: str | None = None,
     offline: bool | None = None,
     allow_pickle: bool = False,
-) -> Dictionary:
+) -> Loaded:
     """Load a dictionary of any format that is known, from this machine or from the hub.
 
     Of a repository the files of one dictionary are fetched, by the name of its format: no code, and
