@@ -15,6 +15,7 @@ from energylens.core.files import write_bytes
 from energylens.report.cards import cards
 from energylens.report.cases import cases
 from energylens.report.dictionary_explorer import dictionary_explorer
+from energylens.report.dictionary_methods import DICTIONARY_METHODS
 from energylens.report.explorer import Packed, alignment_explorer, pack, table_data
 from energylens.report.figure import Column, Drawing, Figure, cell, draw
 from energylens.report.figure_files import figures_beside
@@ -24,7 +25,6 @@ from energylens.report.method import METHODS, methods, references
 from energylens.report.oddities import looked
 from energylens.report.records import Records, read
 from energylens.report.text import several
-from energylens.report.training_method import TRAINING_METHODS
 from energylens.results.format import duration, number
 
 PAGE = "report.html"
@@ -88,7 +88,7 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
     )  # fmt: skip
     style = _asset("page.css")
     script = "".join(_asset(name) for name in SCRIPTS)
-    told = IMAGE_METHODS if records.unit == "image" else (*METHODS, *TRAINING_METHODS)
+    told = IMAGE_METHODS if records.unit == "image" else (*METHODS, *DICTIONARY_METHODS)
     method = methods(records, told)
     return environment.get_template("page.html.j2").render(
         # Ours, read from the package: the only text that enters the page unescaped.
