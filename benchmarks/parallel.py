@@ -36,7 +36,7 @@ def trained(architecture: str, dtype: str, steps: int, mesh: Any = None, moved: 
     active = torch.rand(ROWS, 128, generator=generator).topk(6, dim=1).indices
     rows = torch.zeros(ROWS, 128).scatter(1, active, 1 + torch.rand(ROWS, 6, generator=generator))
     rows = (rows @ truth).to(getattr(torch, dtype))
-    rows *= 1 + moved * torch.randn(rows.shape, generator=generator)
+    rows *= 1 + moved * torch.randn(rows.shape, generator=generator, dtype=rows.dtype)
     options = TrainOptions(
         architecture=architecture, width=WIDTH, k=K, batch=BATCH, epochs=steps * BATCH // ROWS,
         dead_after_tokens=4 * BATCH, aux_k=32,
