@@ -118,7 +118,8 @@ def test_nulls_stand_at_the_least_text_alone():
          "fvu_null": width**-0.1} for tokens in (10, 20) for width in (1, 2, 4)
     ]  # fmt: skip
     null = [
-        {"site": "a", "k": 1, "width": width, "fvu": width**-0.2, "seed": 0} for width in (1, 2, 4)
+        {"site": "a", "k": 1, "width": width, "tokens": 9, "fvu": width**-0.2, "seed": 0}
+        for width in (1, 2, 4)
     ]
     least, most = slope_rows(points, null)
     assert least["slope"] == pytest.approx(-0.5) and least["shuffled"] == pytest.approx(-0.2)
