@@ -91,7 +91,7 @@ def test_what_the_model_can_do_is_edited_and_the_rest_is_told(done):
 
 def test_the_summary_tells_edits_and_what_was_left_out(done):
     summary = done[0].summary
-    turned = summary.figures["turned.small.form_and_noun.form"]
+    turned = summary.figures["turned_form.small.form_and_noun"]
     (row,) = [row for row in rows_of(done, "evaluation_control")
               if (row["contender"], row["method"], row["most"]) == ("dictionary", "greedy", 2)
               and row["attribute"] == "form"]  # fmt: skip

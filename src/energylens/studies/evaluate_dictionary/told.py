@@ -24,7 +24,7 @@ def label_figures(rows: Rows) -> dict[str, Estimate]:
     for (label, task, attribute, method), row in edits.items():
         if method == "greedy":
             null = edits[label, task, attribute, "random features"]
-            figures[f"turned.{label}.{task}.{attribute}"] = Estimate(
+            figures[f"turned_{attribute}.{label}.{task}"] = Estimate(
                 row["turned"], "share of answers", low=row["turned_low"], high=row["turned_high"],
                 null_mean=null["turned"], n=row["turning"], n_unit="pairs of prompts",
                 undefined=int(math.isnan(row["turned"])),
