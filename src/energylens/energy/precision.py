@@ -1,10 +1,8 @@
 """Whether forward and backward passes may run in bfloat16: where it is faster and forces agree."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -13,6 +11,7 @@ from torch import Tensor
 from energylens.activations.batch import Batch
 from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
+from energylens.core.timing import bf16_speedup, median_seconds
 from energylens.energy.energies.downstream import downstream_gradients
 
 FULL, HALF = "float32", "bfloat16"
@@ -69,7 +68,7 @@ def choose_precision(
     """
     if wanted == FULL:
         return EXACT
-    if wanted == "auto" and (gain := product_speedup(subject.device)) < LEAST_SPEEDUP:
+    if wanted == "auto" and (gain := bf16_speedup(subject.device)) < LEAST_SPEEDUP:
         reason = f"a product in bfloat16 is here {gain:.2g} times as fast as one in float32"
         return Precision(name=FULL, reason=reason)
     half = Precision(name=HALF, reason="").passes(subject.device)
@@ -81,11 +80,13 @@ def choose_precision(
             for site, rows in directions.items()
         }, surprisal[:, :-1].double()
 
-    seconds = {name: _median_seconds(forces, context, subject.device)
-               for name, context in ((FULL, nullcontext()), (HALF, half))}  # fmt: skip
-    exact, loss = forces()
-    with half:
-        rough, rough_loss = forces()
+    def rough_forces() -> tuple[dict[str, Tensor], Tensor]:
+        with half:
+            return forces()
+
+    seconds = {name: median_seconds(work, subject.device)
+               for name, work in ((FULL, forces), (HALF, rough_forces))}  # fmt: skip
+    (exact, loss), (rough, rough_loss) = forces(), rough_forces()
     return judged(
         wanted,
         speedup=seconds[FULL] / seconds[HALF],
@@ -115,34 +116,6 @@ def judged(
         name=HALF if agrees and fast else FULL, reason=seen, speedup=speedup,
         force_correlation=force_correlation, loss_change=loss_change,
     )  # fmt: skip
-
-
-def product_speedup(device: torch.device) -> float:
-    """Time of a float32 product over that of a bfloat16 one, of a size that models make."""
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.ones(256, 512, device=device, dtype=dtype)
-        b = torch.ones(512, 1024, device=device, dtype=dtype)
-        seconds[dtype] = _median_seconds(partial(torch.matmul, a, b), nullcontext(), device, runs=7)
-    return seconds[torch.float32] / seconds[torch.bfloat16]
-
-
-def _median_seconds(
-    work: Callable[[], object],
-    context: AbstractContextManager[object],
-    device: torch.device,
-    runs: int = 3,
-) -> float:
-    """Median of some runs, the first of which also pays for what is set up once."""
-    taken = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        with context:
-            work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - start)
-    return sorted(taken)[runs // 2]
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:

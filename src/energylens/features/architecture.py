@@ -15,17 +15,22 @@ from torch import Tensor
 from energylens.core.registry import Registry
 from energylens.features.entries import Chosen, Entries, squared_error, summed
 from energylens.features.mesh import Mesh
+from energylens.features.proposals import Proposals
 
 if TYPE_CHECKING:
     from energylens.features.dictionary import Dictionary
 
 
 class Kept(NamedTuple):
-    """What is kept of a block of rows: how many entries of each row, and the entries in order."""
+    """What is kept of a block of rows: how many entries of each row, and the entries in order.
+
+    `left` is what no entry that was left out of a row can exceed, where that is not plain.
+    """
 
     count: Int64[Tensor, " sample"]
     feature: Int64[Tensor, " entry"]
     z: Float[Tensor, " entry"]
+    left: Float[Tensor, " sample"] | None = None
 
 
 class Settled(NamedTuple):
@@ -70,11 +75,13 @@ class Architecture:
         each_alone: Whether every entry is kept or not whatever the others are. Then a full code can
             be trained by dense products, and k is the mean that the penalty is steered to.
         common: Those of its own parameters that have one value for all features.
+        proposes: Whether candidates can be told by a product in bf16, by `propose`.
     """
 
     unit_decoder: bool = True
     each_alone: bool = True
     common: frozenset[str] = frozenset()
+    proposes: bool = False
 
     def own(self, width: int, like: Float[Tensor, "..."]) -> dict[str, Tensor]:
         """Trained parameters, one value a feature, besides encoder and decoder."""
@@ -97,6 +104,13 @@ class Architecture:
             wide: How many times as many as usual are wanted, where there is a choice.
         """
         return self.keep(pre, dictionary)
+
+    def propose(self, rough: Proposals, dictionary: "Dictionary") -> Kept:
+        """As `candidates`, of rough pre-activations; the entries' values are exact.
+
+        What may be missing is told by `left`, or nothing is.
+        """
+        raise NotImplementedError
 
     def settle(self, chosen: Chosen, dictionary: "Dictionary", mesh: Mesh) -> Settled:
         """Of this process's candidates of a whole batch, those that stay."""
@@ -146,11 +160,13 @@ def of_mask(mask: Tensor, pre: Float[Tensor, "sample feature"]) -> Kept:
 
 
 def of_columns(
-    values: Float[Tensor, "sample active"], columns: Int64[Tensor, "sample active"]
+    values: Float[Tensor, "sample active"],
+    columns: Int64[Tensor, "sample active"],
+    left: Float[Tensor, " sample"] | None = None,
 ) -> Kept:
     """Equally many entries of each row."""
     count = torch.full((len(values),), values.shape[1], device=values.device)
-    return Kept(count, columns.flatten(), values.flatten())
+    return Kept(count, columns.flatten(), values.flatten(), left)
 
 
 A = TypeVar("A", bound=Callable[[], Architecture])

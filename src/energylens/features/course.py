@@ -18,6 +18,7 @@ from energylens.features.frame import Frame, unfold
 from energylens.features.mesh import ALONE, Mesh
 from energylens.features.order import Order
 from energylens.features.ordinary import Ordinary
+from energylens.features.route import Route
 from energylens.features.training import Trace, Training, TrainOptions
 from energylens.stats.nulls import random_unit_directions
 
@@ -42,6 +43,8 @@ class TrainRecord:
     """Rows left out as massive activations; of a stream, repeats counted."""
     seconds: float
     """Wall clock."""
+    route: Route | None
+    """What entries were chosen by, and what was measured for it; `str` says it in words."""
 
     @property
     def steps(self) -> int:
@@ -217,7 +220,7 @@ class Course:
             **dict(zip(Trace._fields, columns, strict=True)), tokens=self.tokens,
             rows=self.tokens if rows is None else rows,
             massive_rows=self.massive_rows if massive_rows is None else massive_rows,
-            seconds=time.perf_counter() - self.began,
+            seconds=time.perf_counter() - self.began, route=self.training.route,
         )  # fmt: skip
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -27,12 +27,14 @@ from energylens.core.sparse import (
 class Chosen(NamedTuple):
     """What a code keeps, row after row.
 
-    `start` is where the entries of each row begin; `z` their pre-activations.
+    `start` is where the entries of each row begin; `z` their pre-activations; `left` what no entry
+    that was left out of a row can exceed, where that is not plain.
     """
 
     feature: Int64[Tensor, " entry"]
     start: Int64[Tensor, " sample"]
     z: Float[Tensor, " entry"]
+    left: Float[Tensor, " sample"] | None = None
 
 
 @runtime_checkable

@@ -8,11 +8,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.sparse import row_of
-from energylens.features.architecture import ARCHITECTURES, Architecture, Demand, Terms
+from energylens.features.architecture import ARCHITECTURES, Architecture, Demand, Kept, Terms
 from energylens.features.dictionary import COMMON, Dictionary
 from energylens.features.entries import Chosen, DenseEntries, SparseEntries, read_entries
 from energylens.features.kernels import BLOCK
 from energylens.features.mesh import ALONE, Mesh
+from energylens.features.proposals import Products, Proposals, RoughEncoder
 
 PLAIN = Demand(sparsity=0.0, share=1.0, unit=1.0)
 FULL = 1 / 24
@@ -52,6 +53,7 @@ def step(
     demand: Demand = PLAIN,
     dense: bool | None = None,
     mesh: Mesh = ALONE,
+    products: Products = "fp32",
 ) -> Step:
     """Mean over rows of the architecture's loss / `variance`, and its gradient by every weight.
 
@@ -64,6 +66,8 @@ def step(
         target: What is to be reconstructed; the rows themselves unless given.
         dense: Take this route, rather than the one that is cheaper.
         mesh: The processes that share the step.
+        products: What entries are chosen by, where the architecture leaves it open; the choice is
+            the same (`proposals`).
     """
     kind = ARCHITECTURES[dictionary.architecture]
     centered = rows - dictionary.b_dec if dictionary.subtracts_b_dec else rows
@@ -77,7 +81,7 @@ def step(
         found = _by_whole_products(kind, weights, rows, target, scale, demand, mesh)
         own_loss, residual, fired, chosen, values = *found, None, None
     else:
-        chosen = choose(kind, dictionary, centered, mesh)
+        chosen = choose(kind, dictionary, centered, mesh, products)
         entries = read_entries(chosen, centered, weights, mesh.features)
         values = kind.activate(entries, weights)
         terms = kind.terms(entries, values, weights, _goal(rows, target, weights), demand)
@@ -112,18 +116,22 @@ def choose(
     dictionary: Dictionary,
     centered: Float[Tensor, "sample d_in"],
     mesh: Mesh = ALONE,
+    products: Products = "fp32",
 ) -> Chosen:
     """What a batch keeps; its pre-activations exist a block of rows at a time."""
-    return choose_together(kind, [(dictionary, centered)], mesh)
+    return choose_together(kind, [(dictionary, centered)], mesh, products)
 
 
 @torch.no_grad()
-def choose_together(kind: Architecture, read: Sequence[Read], mesh: Mesh = ALONE) -> Chosen:
+def choose_together(
+    kind: Architecture, read: Sequence[Read], mesh: Mesh = ALONE, products: Products = "fp32"
+) -> Chosen:
     """What a batch keeps of several dictionaries, as the layers of a cross-layer transcoder are.
 
     Their rows follow one another, and compete where rows do.
     """
-    found, wide = _candidates(kind, read, 1), 1
+    look = _proposed if products == "bf16" and kind.proposes else _candidates
+    found, wide = look(kind, read, 1), 1
     settled = kind.settle(found, read[0][0], mesh)
     while settled.rows is not None and mesh.total(len(settled.rows)):
         wide *= 4
@@ -139,8 +147,24 @@ def _candidates(kind: Architecture, read: Sequence[Read], wide: int) -> Chosen:
         for dictionary, centered in read
         for block in centered.split(BLOCK)
     ]
-    count, feature, z = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Chosen(feature, count.cumsum(0) - count, z)
+    return _joined(parts)
+
+
+def _proposed(kind: Architecture, read: Sequence[Read], wide: int) -> Chosen:
+    return _joined([
+        kind.propose(Proposals.of(encoder, block), dictionary)
+        for dictionary, centered in read
+        for encoder in [RoughEncoder.of(dictionary.W_enc, dictionary.b_enc)]
+        for block in centered.split(BLOCK)
+    ])  # fmt: skip
+
+
+def _joined(parts: list[Kept]) -> Chosen:
+    count = torch.cat([part.count for part in parts])
+    feature = torch.cat([part.feature for part in parts])
+    z = torch.cat([part.z for part in parts])
+    left = [part.left for part in parts if part.left is not None]
+    return Chosen(feature, count.cumsum(0) - count, z, torch.cat(left) if left else None)
 
 
 def _of_rows(read: Sequence[Read], rows: Tensor) -> list[Read]:
@@ -164,7 +188,8 @@ def _with_rows(old: Chosen, rows: Tensor, new: Chosen) -> Chosen:
     count = torch.bincount(joined, minlength=len(old.start))
     feature, z = (torch.cat([a[stay], b])[order]
                   for a, b in ((old.feature, new.feature), (old.z, new.z)))  # fmt: skip
-    return Chosen(feature, count.cumsum(0) - count, z)
+    left = old.left if old.left is None else old.left.index_fill(0, rows, -torch.inf)
+    return Chosen(feature, count.cumsum(0) - count, z, left)
 
 
 def density(kind: Architecture, read: Sequence[Read], mesh: Mesh = ALONE) -> float:

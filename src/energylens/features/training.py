@@ -16,6 +16,7 @@ from energylens.features.kernels import BLOCK
 from energylens.features.mesh import ALONE, Mesh
 from energylens.features.ordinary import TIMES
 from energylens.features.revival import revive
+from energylens.features.route import PRECISIONS, Route, choose_route
 from energylens.features.shards import is_dealt, joined, part_of, share, whole_of
 from energylens.features.steering import Steering
 from energylens.features.step import Step, step
@@ -57,6 +58,9 @@ class TrainOptions:
     """Rows without firing after which a latent counts as dead."""
     massive: float = TIMES
     """Rows farther from the centre than this many medians are left out (massive activations)."""
+    precision: str = "auto"
+    """Products that entries are chosen by, fp32 or bf16 (re-scored: the choice is the same); auto:
+    the faster one."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= self.width:
@@ -69,6 +73,10 @@ class TrainOptions:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise BadInput(f"{name} = {value} asked for: it is a share of the steps, 0 … 1")
+        if self.precision not in PRECISIONS:
+            raise BadInput(
+                f"precision {self.precision!r} asked for: it is one of {', '.join(PRECISIONS)}"
+            )
         if self.aux_k < 0 or not 0 <= self.aux_weight < math.inf:
             raise BadInput(
                 f"aux_k = {self.aux_k}, aux_weight = {self.aux_weight} asked for: "
@@ -99,6 +107,7 @@ class Training:
         mesh: The processes that train it together, all given the same.
         done: How many have been made.
         sites: Widths of the sites that a crosscoder writes side by side.
+        route: What entries are chosen by; None until the first step has measured it.
     """
 
     dictionary: Dictionary
@@ -107,6 +116,7 @@ class Training:
     mesh: Mesh = ALONE
     done: int = 0
     sites: tuple[int, ...] = ()
+    route: Route | None = None
     shapes: dict[str, tuple[int, ...]] = field(init=False)
     since_fired: Int64[Tensor, " feature"] = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -180,7 +190,12 @@ class Training:
 
     def _step(self, rows: Tensor, target: Tensor | None) -> Step:
         made, demand = self.dictionary, self._demand(float(self.dictionary.d_in) ** 0.5)
-        return step(made, rows, float(made.d_out), target=target, demand=demand, mesh=self.mesh)
+        if self.route is None:
+            self.route = choose_route(made, rows, self.options.precision, self.mesh)
+        return step(
+            made, rows, float(made.d_out), target=target, demand=demand, mesh=self.mesh,
+            products=self.route.products,
+        )  # fmt: skip
 
     def _watch(self, made: Step) -> None:
         kind = ARCHITECTURES[self.options.architecture]
@@ -212,6 +227,7 @@ class Training:
         return {name: value.detach().clone() for name, value in whole.items()}, {
             "done": self.done, "steps": self.steps, "steering": self.steering.state(),
             "options": asdict(self.options),
+            "route": None if self.route is None else self.route.state(),
         }  # fmt: skip
 
     def restore(self, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -246,6 +262,7 @@ class Training:
             }  # fmt: skip
         self.since_fired.copy_(tensors["since_fired"])
         self.steering.restore(record["steering"])
+        self.route = None if record["route"] is None else Route(**record["route"])
         self.done = record["done"]
 
     def _is_dealt(self, name: str) -> bool:

@@ -24,6 +24,7 @@ from energylens.features.dictionary import Dictionary
 from energylens.features.entries import Chosen
 from energylens.features.kernels import top_k
 from energylens.features.mesh import Mesh
+from energylens.features.proposals import Proposals
 from energylens.features.selection import nth_largest
 
 SPREAD = 2
@@ -38,6 +39,7 @@ class BatchTopK(Architecture):
 
     each_alone = False
     common = frozenset({"threshold_sum", "threshold_weight"})
+    proposes = True
 
     def own(self, width: int, like: Float[Tensor, "..."]) -> dict[str, Tensor]:
         # Sum and weight of the average: their ratio is not pulled to 0 by the first steps.
@@ -49,10 +51,14 @@ class BatchTopK(Architecture):
     def candidates(self, pre: Tensor, dictionary: Dictionary, wide: int) -> Kept:
         return of_columns(*top_k(pre, min(wide * SPREAD * dictionary.k, dictionary.width)))
 
+    def propose(self, rough: Proposals, dictionary: Dictionary) -> Kept:
+        return of_columns(*rough.likely(min(SPREAD * dictionary.k, dictionary.width)))
+
     def settle(self, chosen: Chosen, dictionary: Dictionary, mesh: Mesh) -> Settled:
         """The n · k largest positive candidates of all rows, on whichever process they are.
 
-        A row that keeps all its candidates might keep more, and is asked for again.
+        A row that keeps all its candidates might keep more, as one might that left out what may be
+        as large as the least that is kept; it is asked for again.
         """
         rows, z = len(chosen.start), chosen.z
         positive = z[z > 0]
@@ -63,6 +69,8 @@ class BatchTopK(Architecture):
         row = row_of(chosen.start, len(z))
         count, before = (torch.bincount(r, minlength=rows) for r in (row[best], row))
         full = (count == before) & (before < dictionary.width)
+        if chosen.left is not None:
+            full |= ~(chosen.left < (least if wanted == batch * dictionary.k else 0))
         stay = Chosen(chosen.feature[best], count.cumsum(0) - count, z[best])
         return Settled(stay, full.nonzero()[:, 0])
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from energylens.core.errors import BadInput
 from energylens.features.architecture import Architecture, Kept, architecture, of_columns
 from energylens.features.dictionary import Dictionary
+from energylens.features.proposals import Proposals
 
 
 @architecture("groupmax")
@@ -14,6 +15,7 @@ class GroupMax(Architecture):
     is positive. Selection reads each pre-activation once, without sorting anything."""
 
     each_alone = False
+    proposes = True
 
     def k_of_part(self, k: int, parts: int) -> int:
         if k % parts:
@@ -24,12 +26,21 @@ class GroupMax(Architecture):
         return k // parts
 
     def keep(self, pre: Tensor, dictionary: Dictionary) -> Kept:
-        width, k = dictionary.width, dictionary.k
-        if width % k:
-            raise BadInput(
-                f"groupmax deals {width} features into k = {k} groups of one size: choose a k that"
-                f" divides {width}"
-            )
+        width, k = _dealt(dictionary)
         best = pre.view(len(pre), k, width // k).max(2)
         first = torch.arange(0, width, width // k, device=pre.device)
         return of_columns(best.values, best.indices + first)
+
+    def propose(self, rough: Proposals, dictionary: Dictionary) -> Kept:
+        return of_columns(*rough.largest_of_groups(_dealt(dictionary)[1]))
+
+
+def _dealt(dictionary: Dictionary) -> tuple[int, int]:
+    """Width and number of groups."""
+    width, k = dictionary.width, dictionary.k
+    if width % k:
+        raise BadInput(
+            f"groupmax deals {width} features into k = {k} groups of one size: choose a k that"
+            f" divides {width}"
+        )
+    return width, k

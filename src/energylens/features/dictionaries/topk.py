@@ -13,6 +13,7 @@ from energylens.features.dictionary import Dictionary
 from energylens.features.entries import Chosen
 from energylens.features.kernels import top_k
 from energylens.features.mesh import Mesh
+from energylens.features.proposals import Proposals
 from energylens.features.selection import among_best
 
 
@@ -21,9 +22,13 @@ class TopK(Architecture):
     """a = TopK_k(W_enc (x − b_dec) + b_enc)₊,  x̂ = W_decᵀ a + b_dec."""
 
     each_alone = False
+    proposes = True
 
     def keep(self, pre: Tensor, dictionary: Dictionary) -> Kept:
         return of_columns(*top_k(pre, min(dictionary.k, dictionary.width)))
+
+    def propose(self, rough: Proposals, dictionary: Dictionary) -> Kept:
+        return of_columns(*rough.top_k(min(dictionary.k, dictionary.width)))
 
     def settle(self, chosen: Chosen, dictionary: Dictionary, mesh: Mesh) -> Settled:
         """A row's k candidates of each process compete."""
