@@ -1,13 +1,15 @@
 """One training step of a sparse dictionary, ours and our peers', in units of its encoder product.
 
     python benchmarks/features.py [--shapes n4096d768m16384k32 ...] [--rounds 5] [--threads 1]
-                                  [--clock cpu|wall] [--peers .venv-peers/bin/python] [--only NAME]
+                                  [--clock cpu|wall] [--device cpu|cuda] [--only NAME]
+                                  [--peers .venv-peers/bin/python]
 
 Every contender runs in a process of its own, beside the fp32 encoder product of the same shape in
 that process; the ratio of medians is reported, as one JSON line a contender. `--clock cpu`
 counts process CPU seconds, which neighbours on the machine hardly change; `wall` is what a person
-waits. Peers are measured by their own trainers' step, in the interpreter that `--peers` names; one
-that cannot be imported there is named as missing. No latent is dead unless the name says so.
+waits, and the only clock for `--device cuda`, where memory is what torch held there at most. Peers
+are measured by their own trainers' step, in the interpreter that `--peers` names; one that cannot
+be imported there is named as missing. No latent is dead unless the name says so.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-RESULT = Path(__file__).parent / "results" / "features.json"
+RESULTS = Path(__file__).parent / "results"
 SHAPES = (
     "n2048d256m8192k32", "n2048d512m8192k32", "n4096d512m16384k32", "n4096d768m16384k32",
 )  # fmt: skip
@@ -56,7 +58,7 @@ def heavy_tailed_rows(n: int, d: int, seed: int) -> Any:
 def ours(architecture: str, *, dead: float = 0.0) -> Callable[..., Step]:
     """The step that `train` makes."""
 
-    def made(n: int, d: int, m: int, k: int) -> Step:
+    def made(n: int, d: int, m: int, k: int, device: str = "cpu") -> Step:
         import torch
 
         from energylens.features.architecture import ARCHITECTURES
@@ -70,13 +72,13 @@ def ours(architecture: str, *, dead: float = 0.0) -> Callable[..., Step]:
             architecture=architecture, k=k, W_enc=W.clone(), W_dec=W,
             b_enc=torch.zeros(m), b_dec=torch.zeros(d),
             own=ARCHITECTURES[architecture].own(m, W),
-        )  # fmt: skip
+        ).to(device)  # fmt: skip
         options = TrainOptions(
             architecture=architecture, width=m, k=k, batch=n, aux_k=d // 2, lr=2e-4,
             dead_after_tokens=NEVER,
         )  # fmt: skip
         training = Training(dictionary=dictionary, options=options, steps=1000)
-        asleep = torch.rand(m, generator=generator) < dead
+        asleep = (torch.rand(m, generator=generator) < dead).to(device)
 
         def step(x: Any) -> object:
             training.since_fired[asleep] = NEVER  # as dead at every step as at the first
@@ -87,20 +89,20 @@ def ours(architecture: str, *, dead: float = 0.0) -> Callable[..., Step]:
     return made
 
 
-def dense_autograd(n: int, d: int, m: int, k: int) -> Step:
+def dense_autograd(n: int, d: int, m: int, k: int, device: str = "cpu") -> Step:
     """The same update with every tensor dense, by autograd; fused Adam."""
     import torch
     from torch.nn.functional import linear, normalize
 
     generator = torch.Generator().manual_seed(0)
-    W = normalize(torch.randn(m, d, generator=generator), dim=1)
-    weights = [W.clone(), torch.zeros(m), W, torch.zeros(d)]
+    W = normalize(torch.randn(m, d, generator=generator), dim=1).to(device)
+    weights = [W.clone(), W.new_zeros(m), W, W.new_zeros(d)]
     W_enc, b_enc, W_dec, b_dec = (w.requires_grad_() for w in weights)
     optimizer = torch.optim.Adam(weights, lr=2e-4, fused=True)
 
     def step(x: Any) -> object:
         top = linear(x - b_dec, W_enc, b_enc).topk(k, dim=1)
-        code = torch.zeros(len(x), m).scatter(1, top.indices, top.values.relu())
+        code = x.new_zeros(len(x), m).scatter(1, top.indices, top.values.relu())
         optimizer.zero_grad()
         loss = (code @ W_dec + b_dec - x).square().mean()
         loss.backward()
@@ -116,16 +118,16 @@ def dense_autograd(n: int, d: int, m: int, k: int) -> Step:
 
 
 def saelens(architecture: str) -> Callable[..., Step]:
-    def made(n: int, d: int, m: int, k: int) -> Step:
+    def made(n: int, d: int, m: int, k: int, device: str = "cpu") -> Step:
         import sae_lens
         from sae_lens.config import LoggingConfig, SAETrainerConfig
         from sae_lens.training.sae_trainer import SAETrainer
 
         name = {"topk": "TopKTrainingSAE", "batchtopk": "BatchTopKTrainingSAE"}[architecture]
-        config = getattr(sae_lens, f"{name}Config")(d_in=d, d_sae=m, k=k, device="cpu")
+        config = getattr(sae_lens, f"{name}Config")(d_in=d, d_sae=m, k=k, device=device)
         trainer = SAETrainer(
             SAETrainerConfig(
-                total_training_samples=NEVER, train_batch_size_samples=n, device="cpu",
+                total_training_samples=NEVER, train_batch_size_samples=n, device=device,
                 lr_end=2e-5, logger=LoggingConfig(log_to_wandb=False),
             ),
             getattr(sae_lens, name)(config), iter(()),
@@ -141,7 +143,7 @@ def saelens(architecture: str) -> Callable[..., Step]:
 
 
 def dictionary_learning(architecture: str) -> Callable[..., Step]:
-    def made(n: int, d: int, m: int, k: int) -> Step:
+    def made(n: int, d: int, m: int, k: int, device: str = "cpu") -> Step:
         with contextlib.suppress(ImportError):
             import nnsight  # noqa: F401
         if "nnsight" not in sys.modules:  # its buffers alone need it
@@ -153,7 +155,7 @@ def dictionary_learning(architecture: str) -> Callable[..., Step]:
         kind = {"topk": "TopKTrainer", "batchtopk": "BatchTopKTrainer"}[architecture]
         trainer = getattr(trainers, kind)(
             steps=10**6, activation_dim=d, dict_size=m, k=k, layer=0, lm_name="none",
-            device="cpu", seed=0, warmup_steps=1,
+            device=device, seed=0, warmup_steps=1,
         )  # fmt: skip
         count = iter(range(1, 10**6))
         return lambda x: trainer.update(next(count), x)
@@ -161,13 +163,13 @@ def dictionary_learning(architecture: str) -> Callable[..., Step]:
     return made
 
 
-def sparsify(n: int, d: int, m: int, k: int) -> Step:
+def sparsify(n: int, d: int, m: int, k: int, device: str = "cpu") -> Step:
     """The body of its fit loop, with Adam."""
     import torch
 
     with contextlib.redirect_stdout(io.StringIO()):
         from sparsify import SparseCoder, SparseCoderConfig
-    coder = SparseCoder(d, SparseCoderConfig(num_latents=m, k=k), "cpu", torch.float32)
+    coder = SparseCoder(d, SparseCoderConfig(num_latents=m, k=k), device, torch.float32)
     optimizer = torch.optim.Adam(coder.parameters(), lr=2e-4)
 
     def step(x: Any) -> object:
@@ -203,24 +205,30 @@ PEERS: dict[str, Callable[..., Step]] = {
 # ---- one contender, in this process
 
 
-def measure(name: str, shape: str, *, rounds: int, threads: int, clock: str) -> dict[str, Any]:
+def measure(
+    name: str, shape: str, *, rounds: int, threads: int, clock: str, device: str
+) -> dict[str, Any]:
     """Median of the step over the median of the encoder product, taking turns."""
     import torch
 
     torch.set_num_threads(threads)
     n, d, m, k = sizes(shape)
-    now = time.process_time if clock == "cpu" else time.perf_counter
-    batches = [heavy_tailed_rows(n, d, seed) for seed in range(2)]
-    W, out = torch.randn(m, d), torch.empty(512, m)
+    batches = [heavy_tailed_rows(n, d, seed).to(device) for seed in range(2)]
+    W, out = torch.randn(m, d, device=device), torch.empty(512, m, device=device)
+
+    def now() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.process_time() if clock == "cpu" else time.perf_counter()
 
     def product(x: Any) -> object:
         return [torch.mm(part, W.T, out=out[: len(part)]) for part in x.split(512)]
 
     product(batches[0])
     contender = (OURS | PEERS)[name]
-    contender(64, 32, 256, 4)(heavy_tailed_rows(64, 32, 0))  # imports count for nobody
-    before = _peak_mb()
-    step = contender(n, d, m, k)
+    contender(64, 32, 256, 4, device)(heavy_tailed_rows(64, 32, 0).to(device))  # imports are free
+    before = _peak_mb(device)
+    step = contender(n, d, m, k, device)
     seconds: dict[Step, list[float]] = {product: [], step: []}
     for number in range(rounds + 2):
         for run, times in seconds.items():
@@ -231,12 +239,16 @@ def measure(name: str, shape: str, *, rounds: int, threads: int, clock: str) -> 
     encoder, made = (statistics.median(times) for times in seconds.values())
     return {
         "contender": name, "shape": spelled(shape), "ratio_to_encoder": round(made / encoder, 3),
-        "peak_mb": round(_peak_mb() - before, 1), "threads": threads, "clock": clock,
-        "encoder_ms": round(1e3 * encoder, 1),
+        "peak_mb": round(_peak_mb(device) - before, 1), "threads": threads, "clock": clock,
+        "device": device, "encoder_ms": round(1e3 * encoder, 1),
     }  # fmt: skip
 
 
-def _peak_mb() -> float:
+def _peak_mb(device: str) -> float:
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 1024**2
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -271,7 +283,7 @@ def _apart(python: str, name: str, shape: str, options: argparse.Namespace) -> d
         return missing | {"missing": f"there is no {python}: make bench-features sets it up"}
     command = [
         python, __file__, "--contender", name, "--shapes", shape, "--rounds", str(options.rounds),
-        "--threads", str(options.threads), "--clock", options.clock,
+        "--threads", str(options.threads), "--clock", options.clock, "--device", options.device,
     ]  # fmt: skip
     quiet = {
         "OMP_NUM_THREADS": str(options.threads), "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1",
@@ -284,7 +296,7 @@ def _apart(python: str, name: str, shape: str, options: argparse.Namespace) -> d
     return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def environment(threads: int) -> dict[str, object]:
+def environment(threads: int, device: str) -> dict[str, object]:
     import torch
 
     import energylens
@@ -293,6 +305,7 @@ def environment(threads: int) -> dict[str, object]:
         "energylens": energylens.__version__, "torch": torch.__version__,
         "python": platform.python_version(), "machine": platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(), "threads": threads,
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
     }  # fmt: skip
 
 
@@ -301,17 +314,21 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu")
+    parser.add_argument("--clock", choices=["cpu", "wall"], help="unless given: cpu, on cuda wall")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peers", default=".venv-peers/bin/python")
     parser.add_argument("--only", default="", help="contenders whose name holds this")
     parser.add_argument("--contender", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.clock = options.clock or ("wall" if options.device == "cuda" else "cpu")
+    if options.device == "cuda" and options.clock == "cpu":
+        parser.error("CPU seconds say nothing of a GPU: use --clock wall")
     if options.contender:
         warnings.filterwarnings("ignore")
         (shape,) = options.shapes
         found = measure(
             options.contender, shape, rounds=options.rounds, threads=options.threads,
-            clock=options.clock,
+            clock=options.clock, device=options.device,
         )  # fmt: skip
         sys.stdout.write(json.dumps(found) + "\n")
         return
@@ -321,13 +338,16 @@ def main() -> None:
         sys.stdout.flush()
         lines.append(found)
     if not options.only:
-        RESULT.parent.mkdir(exist_ok=True)
+        RESULTS.mkdir(exist_ok=True)
         text = json.dumps(
             {"benchmark": "features", "unit": "fp32 encoder product of the same process",
-             "contenders": lines, "environment": environment(options.threads)},
+             "contenders": lines, "environment": environment(options.threads, options.device)},
             indent=2, ensure_ascii=False,
         )  # fmt: skip
-        RESULT.write_text(text + "\n", encoding="utf-8")
+        usual = (options.device, options.threads, options.clock) == ("cpu", 1, "cpu")
+        other = f"-{options.device}-{options.threads}-threads-{options.clock}"
+        path = RESULTS / f"features{'' if usual else other}.json"
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

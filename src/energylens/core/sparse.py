@@ -1,12 +1,15 @@
 """Products with a sparse code [sample feature] of a few entries a row, never made dense.
 
 What dictionaries are trained with and what energies are aligned with: sparse times dense, its
-transpose, and dense times dense where the code has entries. Plain torch operations on any device.
+transpose, and dense times dense where the code has entries. Plain torch operations on any device;
+on a CUDA device with Triton, kernels of our own (`sparse_triton`) where no gradient is asked for.
 
 A code with equally many entries in every row is given by `indices` [sample active]; one whose rows
 differ by its entries row after row, `indices` [entry], and by where each row starts.
 """
 
+from functools import cache
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -24,6 +27,9 @@ def combine(
     """Σ_j values[i, j] · W[indices[i, j]]: the sparse decode."""
     if start is None and not indices.shape[-1]:  # rows without entries
         return W.new_zeros(len(indices), W.shape[1])
+    if fused := _fused(values, W):
+        bounds = _bounds(indices, start)
+        return fused.weighted_sums(indices.flatten(), values.flatten(), bounds, W)
     return embedding_bag(indices, W, start, per_sample_weights=values, mode="sum")
 
 
@@ -40,6 +46,8 @@ def sampled_products(
     and is absent on some devices; gathering the rows of W costs ten times as much.)
     """
     flat = indices.flatten()
+    if fused := _fused(rows, W):
+        return fused.products_at(rows, flat, _bounds(indices, start), W).view(indices.shape)
     if start is None:
         start = torch.arange(0, len(flat), max(1, indices.shape[1]), device=flat.device)
     found = torch.ops.aten._embedding_bag_per_sample_weights_backward(
@@ -84,7 +92,46 @@ def transposed_product(
     rows: Float[Tensor, "sample d"],
 ) -> Float[Tensor, "feature d"]:
     """codeᵀ rows: Σ over the entries of each feature of value · row."""
-    return embedding_bag(
-        entries.row, rows, entries.start,
-        per_sample_weights=values.flatten()[entries.order], mode="sum",
-    )  # fmt: skip
+    values = values.flatten()[entries.order]
+    if fused := _fused(values, rows):
+        bounds = _bounds(entries.row, entries.start)
+        return fused.weighted_sums(entries.row, values, bounds, rows)
+    return embedding_bag(entries.row, rows, entries.start, per_sample_weights=values, mode="sum")
+
+
+def sums_by_feature(
+    entries: ByFeature, values: Float[Tensor, "*entries"]
+) -> Float[Tensor, " feature"]:
+    """Σ over the entries of each feature of value, in an order that does not change.
+
+    Example:
+        >>> entries = by_feature(torch.tensor([[2, 0], [2, 1]]), 4)
+        >>> sums_by_feature(entries, torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
+        [2.0, 4.0, 4.0, 0.0]
+    """
+    of_one_row = entries._replace(row=torch.zeros_like(entries.row))
+    return transposed_product(of_one_row, values, values.new_ones(1, 1))[:, 0]
+
+
+def _bounds(
+    indices: Int64[Tensor, "*entries"], start: Int64[Tensor, " bag"] | None
+) -> Int64[Tensor, " bound"]:
+    """Where each row begins among the entries, and where the last one ends."""
+    if start is None:
+        return indices.shape[1] * torch.arange(len(indices) + 1, device=indices.device)
+    return torch.cat([start, start.new_tensor([len(indices)])])
+
+
+def _fused(*tensors: Tensor) -> ModuleType | None:
+    """Kernels for these tensors, where there are some."""
+    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return None if wanted or not tensors[0].is_cuda else _kernels()
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    try:
+        from energylens.core import sparse_triton
+    except ImportError:
+        return None
+    return sparse_triton

@@ -20,6 +20,7 @@ from energylens.core.sparse import (
     by_feature,
     combine,
     sampled_products,
+    sums_by_feature,
     transposed_product,
 )
 
@@ -171,14 +172,14 @@ class _Read(torch.autograd.Function):
         ordered: ByFeature,
     ) -> Tensor:
         ctx.save_for_backward(W_enc, centered)
-        ctx.chosen, ctx.ordered, ctx.offset = chosen, ordered, b_pre is not None
+        ctx.ordered, ctx.offset = ordered, b_pre is not None
         return chosen.z.view_as(chosen.z)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
         W_enc, centered = ctx.saved_tensors
         by_W = transposed_product(ctx.ordered, g, centered)
-        by_b = g.new_zeros(len(W_enc)).index_add_(0, ctx.chosen.feature, g)
+        by_b = sums_by_feature(ctx.ordered, g)
         return by_W, by_b, -(by_b @ W_enc) if ctx.offset else None, None, None, None
 
 
