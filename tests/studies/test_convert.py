@@ -30,6 +30,16 @@ HELD = {
 }  # fmt: skip
 
 
+ACROSS = "circuit-tracer across layers"
+
+
+def test_dictionaries_of_several_layers_are_refused(generator, tmp_path):
+    path, _ = WRITERS[ACROSS](tmp_path / "d", generator)
+    with pytest.raises(ArtifactRefused, match="is a CrossLayerTranscoder, and a dictionary of one"):
+        converted(path, "saelens", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def converted(path, to, out, **options):
     options = Convert(dictionary=str(path), to=to, rows=64, **options)
     return execute("convert", options, out).summary
@@ -41,7 +51,7 @@ def settings(out):
 
 
 @pytest.mark.parametrize("to", sorted(WRITTEN))
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {ACROSS}))
 def test_every_format_becomes_every_other_or_is_refused(name, to, generator, tmp_path):
     path, architecture = WRITERS[name](tmp_path / "d", generator)
     if architecture not in HELD[to]:
