@@ -56,6 +56,7 @@ def _labels(generator: torch.Generator, planted: bool) -> Mapping[str, Tensor]:
     return {
         "label": p[here], "any label": benjamini_hochberg(p)[here],
         "label, stretches that begin together": joint[here],
+        "any label, stretches that begin together": benjamini_hochberg(joint)[here],
         "any label of turned text": benjamini_hochberg(drawn)[here],
     }  # fmt: skip
 
@@ -78,6 +79,13 @@ WORLDS = (
                   columns=("browse_features.q", "browse_features.label",
                            "browse_labels.features", "browse_dictionary.labelled"),
                   function="the same, Benjamini–Hochberg over features", null=_NULL),
+            Claim(
+                name="any label, stretches that begin together",
+                family=True,
+                columns=("browse_features.q", "browse_features.label"),
+                function="the same, Benjamini–Hochberg over features",
+                null="the same, but a class and a feature change at the same tokens",
+            ),
             Claim(name="any label of turned text", family=True,
                   columns=("browse_labels.features_null", "browse_dictionary.labelled_null"),
                   function="the same, of one draw judged by the others", null=_NULL),
