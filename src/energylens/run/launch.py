@@ -12,8 +12,9 @@ from energylens.core.ports import Advance, Ending, Launcher, Progress, Store, Ta
 from energylens.core.registry import Registry
 from energylens.run.arguments import command_line, parse
 from energylens.run.edges.store.folder import Folder
-from energylens.run.ledger import finished
+from energylens.run.ledger import finished, read_run
 from energylens.run.lock import held
+from energylens.run.stop import STOPPED
 from energylens.studies.study import STUDIES
 
 TASKS = "tasks"  # in the folder of the run around them
@@ -69,7 +70,7 @@ def run_tasks(
 
     A task that ends early is tried once more, and after that for as long as each try finishes a
     part, or saves a checkpoint, that the one before had not: so a cluster's time limit costs time,
-    not the run.
+    not the run. One that breaks with the same error twice is not tried again.
 
     Args:
         tasks: Their folders are plain names, each its own.
@@ -107,6 +108,7 @@ def _try(
     """Try each once that no other process is at; returns those that are worth another try."""
     free = [task for task in tasks if not held(task.folder)]
     before = {task.folder: _parts(task.folder) for task in free}
+    broke = {task.folder: _failure(task.folder) for task in free}
     endings: dict[Path, Ending] = {}
 
     def ended(task: Task, ending: Ending) -> None:
@@ -122,7 +124,11 @@ def _try(
         launch(free, ended=ended)
     _wait_for_others(tasks, say)
     left = _unfinished(tasks)
-    stuck = [task for task in left if _parts(task.folder) == before.get(task.folder)]
+    stuck = [
+        task for task in left if task.folder in before
+        and (_parts(task.folder) == before[task.folder]
+             or "" != _failure(task.folder) == broke[task.folder])
+    ]  # fmt: skip
     if stuck and last_try:
         first = stuck[0].folder
         raise TasksLost(
@@ -170,6 +176,12 @@ def _parts(folder: Path) -> frozenset[tuple[str, int]]:
     kept = ("parts", "scratch/parts", "work")
     found = (file for name in kept for file in (folder / name).rglob("*") if file.is_file())
     return frozenset((file.name, file.stat().st_mtime_ns) for file in found)
+
+
+def _failure(folder: Path) -> str:
+    """What a run broke with; empty if it did not, or was stopped from outside."""
+    error = (read_run(folder) or {}).get("error") or ""
+    return "" if error == STOPPED else error
 
 
 def _wait_for_others(tasks: Sequence[Task], say: Callable[[str], None]) -> None:

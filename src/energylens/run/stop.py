@@ -8,6 +8,7 @@ from types import FrameType
 
 from energylens.core.errors import Interrupted
 
+STOPPED = "stopped; the same command resumes"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -25,7 +26,7 @@ def stoppable() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         for one in _SIGNALS:
             signal.signal(one, signal.SIG_DFL)
-        raise Interrupted("stopped; the same command resumes")
+        raise Interrupted(STOPPED)
 
     before = {one: signal.signal(one, stop) for one in _SIGNALS}
     try:

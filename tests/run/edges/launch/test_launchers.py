@@ -137,6 +137,24 @@ def test_a_task_is_tried_for_as_long_as_it_comes_further(tmp_path):
     assert len(tries) == 4 and run_record(tmp_path / "tasks/long")["sittings"] == 4
 
 
+def test_a_task_that_breaks_alike_twice_is_given_up_whatever_it_wrote(tmp_path):
+    tries = []
+
+    def new_files_each_time(tasks, *, ended):
+        (task,) = tasks
+        tries.append(task)
+        with pytest.raises(RuntimeError):
+            execute("toy", task.options, task.folder)
+        (task.folder / "work").mkdir(exist_ok=True)
+        (task.folder / "work" / f"{len(tries)}").touch()
+        ended(task, Ending(code=1, last="it broke"))
+
+    with pytest.raises(TasksLost, match="it broke"):
+        run_tasks(toys(1, mode="fail"), root=tmp_path, launcher=new_files_each_time,
+                  progress=silence, say=lambda line: None)  # fmt: skip
+    assert len(tries) == 2
+
+
 def test_a_task_that_another_process_runs_is_waited_for(tmp_path, name):
     folder = str(tmp_path / "tasks/seed-1")
     other = toy("run", "toy", "--seed", "1", "--parts", "2", "--out", folder, TOY_PAUSE="1")
