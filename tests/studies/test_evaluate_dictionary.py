@@ -299,7 +299,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
 
 def test_what_is_no_dictionary_is_refused(capsys, folders, tmp_path):
     assert "no dictionary was given" in ask(capsys, "--out", str(tmp_path / "r"))[1]
-    assert "does not exist" in ask(capsys, "--dictionary", str(tmp_path / "nowhere"))[1]
+    assert "neither a path that exists" in ask(capsys, "--dictionary", str(tmp_path / "nowhere"))[1]
     twice = [str(folders / "seed 0")] * 2
     assert "are the same dictionary" in ask(capsys, "--dictionary", *twice)[1]
 

@@ -20,7 +20,8 @@ class BrowseDictionary:
     """Read text once and keep, of every feature, contexts, counts, logits, neighbours, labels."""
 
     dictionary: Path
-    """Folder or file of a dictionary: SAELens, dictionary_learning, sparsify, Gemma Scope …"""
+    """Folder or file of a dictionary (SAELens, sparsify, Gemma Scope …), or a place on the hub
+    (owner/name/sub/folder)."""
 
     model: str = "smollm2"
     """The model: smollm2 or tiny (packaged), a hub id, a folder of safetensors, a GGUF file."""

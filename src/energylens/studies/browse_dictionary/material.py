@@ -18,6 +18,7 @@ from energylens.core.ports import Store
 from energylens.core.sites import canonical
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats.recognise import load_one
+from energylens.features.pretrained import locate
 from energylens.sources.model import load_model
 from energylens.sources.text import load_text
 from energylens.sources.token_classes import display_tokens
@@ -53,7 +54,7 @@ def gather(options: BrowseDictionary, store: Store, say: Callable[[str], None]) 
         ArtifactRefused: If the dictionary cannot be read.
     """
     device = checked_device(options.device)
-    dictionary = load_one(options.dictionary.expanduser())
+    dictionary = load_one(locate(options.dictionary).path)
     _refuse_transcoder(options.dictionary, dictionary)
     site = _site(options, dictionary)
     say(f"loading {options.model}")

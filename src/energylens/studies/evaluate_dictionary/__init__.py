@@ -18,7 +18,8 @@ class EvaluateDictionary:
     """Judge dictionaries on held-out documents beside what costs no training, or means nothing."""
 
     dictionary: tuple[str, ...] = ()
-    """Dictionaries, each a folder or a file of any format that is read (docs/formats.md)."""
+    """Dictionaries, each a folder or a file of any format that is read (docs/formats.md), or a
+    place on the hub (owner/name/sub/folder)."""
 
     model: tuple[str, ...] = ()
     """The model, or one for each dictionary: smollm2, tiny, a hub id, a folder, a GGUF file;

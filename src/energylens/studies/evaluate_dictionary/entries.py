@@ -1,18 +1,16 @@
 """The dictionaries of a run: read, named, and matched with a model and its sites."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
 from energylens.core.sites import canonical
-from energylens.features.dictionary import Dictionary
+from energylens.features.dictionary import Dictionary, weights_sha256
 from energylens.features.formats.recognise import load_one
+from energylens.features.pretrained import locate
 from energylens.studies.evaluate_dictionary import EvaluateDictionary
 
 PACKAGED = {"SmolLM2-135M-Instruct": "smollm2", "tiny": "tiny"}
@@ -54,7 +52,7 @@ def read_entries(options: EvaluateDictionary) -> list[Entry]:
     """
     if not options.dictionary:
         raise BadInput("no dictionary was given: name a folder or a file after --dictionary")
-    paths = [Path(path).expanduser() for path in options.dictionary]
+    paths = [locate(path).path for path in options.dictionary]
     dictionaries = [load_one(path) for path in paths]
     labels = label_paths(paths)
     entries: list[Entry] = []
@@ -175,16 +173,6 @@ def check_widths(entry: Entry, widths: Mapping[str, int], model: str) -> None:
                 f" {widths[site]}: name the site it was trained on with --site, or its model with"
                 " --model"
             )
-
-
-def weights_sha256(dictionary: Dictionary) -> str:
-    """Hash of what a dictionary computes with, whatever format it came in."""
-    digest = hashlib.sha256(f"{dictionary.architecture} {dictionary.k}".encode())
-    for name, weight in sorted(dictionary.weights.items()):
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
-        flat = weight.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(flat.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _plain(name: str) -> str:

@@ -10,12 +10,12 @@ from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
 from energylens.core.sites import canonical
-from energylens.features.dictionary import Dictionary
+from energylens.features.dictionary import Dictionary, weights_sha256
 from energylens.results.format import interval, number, percent
 from energylens.results.show import Bar, Row, Shown, ShowsItself
 from energylens.sources.windows import TokenWindows
 from energylens.studies.energy_lens.tables import table
-from energylens.studies.evaluate_dictionary.entries import Entry, check_entry, weights_sha256
+from energylens.studies.evaluate_dictionary.entries import Entry, check_entry
 from energylens.studies.evaluate_dictionary.finding import CALLED
 from energylens.studies.evaluate_dictionary.material import Read, check_fit
 from energylens.studies.evaluate_dictionary.measuring import measure_rows, substitution_losses
