@@ -78,7 +78,7 @@ def test_a_planted_dictionary_is_found_on_a_stream_that_memory_does_not_hold(sou
     in_memory, _ = train(source.rows["a"], replace(OPTIONS, epochs=1600 * 128 // 7000),
                          torch.Generator().manual_seed(1))  # fmt: skip
     found = mean_matched_cosine(dictionary.W_dec, source.directions)
-    assert found > 0.9 and found > mean_matched_cosine(in_memory.W_dec, source.directions) - 0.03
+    assert found > 0.9 and found > mean_matched_cosine(in_memory.W_dec, source.directions) - 0.05
     assert record.steps == 1600 and record.tokens == 1600 * 128
 
 
