@@ -20,6 +20,7 @@ SMALL = TrainDictionary(
     model="tiny", sites=("blocks.1.resid_post",), widths=(48,), ks=(8,),
     architectures=("topk", "batchtopk"), tokens=2_000, epochs=4, batch=128, context=32, aux_k=16,
     dead_after=1_000, held_out=20, memory_mb=120, threads=1,
+    checkpoint_seconds=0.0,
 )  # fmt: skip
 
 
@@ -98,8 +99,7 @@ def test_the_folders_are_dictionaries_that_are_loaded_and_measure_the_same(finis
 @pytest.mark.parametrize(("stage", "count"), [
     ("states of the model", 1), ("training", 30), ("held-out documents", 2),
 ])  # fmt: skip
-def test_killed_and_resumed_is_uninterrupted(finished, tmp_path, monkeypatch, stage, count):
-    monkeypatch.setattr(work, "CHECKPOINT_SECONDS", 0)
+def test_killed_and_resumed_is_uninterrupted(finished, tmp_path, stage, count):
     whole, out = finished[0], tmp_path / "run"
     with pytest.raises(Killed):
         execute("train-dictionary", SMALL, out, progress=Deadly(stage, count))
@@ -185,7 +185,6 @@ def test_states_that_are_not_finite_stop_the_step_and_say_where(tmp_path, monkey
             batch["blocks.1.resid_post"][3] = torch.nan
         return batch
 
-    monkeypatch.setattr(work, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(work.ShuffleBuffer, "__next__", sick)
     with pytest.raises(BadInput, match=r"batch \d+ of blocks.1.resid_post: 1 of 128 rows hold nan"):
         execute("train-dictionary", SMALL, tmp_path / "run")

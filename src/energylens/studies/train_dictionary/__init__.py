@@ -84,6 +84,9 @@ class TrainDictionary:
     held_out: Annotated[int, Range(20, 10**6)] = 64
     """Documents that no dictionary is trained on, to judge them by: one window each."""
 
+    checkpoint_seconds: Annotated[float, Range(0.0, 10.0**6)] = 30.0
+    """Time from one checkpoint to the next; 0: one after every step."""
+
     memory_mb: Annotated[int, Range(100, 10**7)] = 1_000
     """Memory for states, in MB; the model's and the dictionaries' own weights come on top."""
 

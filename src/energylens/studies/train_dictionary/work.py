@@ -31,7 +31,6 @@ from energylens.studies.train_dictionary.judge import Trained, judge
 from energylens.studies.train_dictionary.material import Material, gather
 
 PART = "trained"
-CHECKPOINT_SECONDS = 30
 
 
 def run(
@@ -113,7 +112,9 @@ def _by_reconstruction(
     return train_stream(
         buffer, material.jobs, max(1, round(rows * options.epochs / options.batch)),
         progress=progress, label="training", watch=watch,
-        checkpoint=FolderCheckpoint(store.workplace("checkpoint"), seconds=CHECKPOINT_SECONDS),
+        checkpoint=FolderCheckpoint(
+            store.workplace("checkpoint"), seconds=options.checkpoint_seconds
+        ),
         mesh=Mesh.of(collective, shards=gcd(options.shards, collective.world)),
     )  # fmt: skip
 
@@ -136,7 +137,7 @@ def _end_to_end(
             rows.passes, job.options, passes * options.epochs,
             torch.Generator().manual_seed(job.seed), progress=progress, label=label, watch=watch,
             checkpoint=FolderCheckpoint(
-                store.workplace("checkpoint") / label, seconds=CHECKPOINT_SECONDS
+                store.workplace("checkpoint") / label, seconds=options.checkpoint_seconds
             ),
         )  # fmt: skip
     return courses
