@@ -166,10 +166,11 @@ def test_the_dead_of_each_layer_make_what_is_left_over_of_what_they_write(genera
     wide, goal = torch.cat(x, 1), torch.cat(y, 1)
     plain, found = (cross_layer_step(made, wide, goal) for _ in range(2))
     loss = training._revive(wide, found, dead)
-    w, rows, expected = leaves(made), 60 // 4, torch.zeros((), dtype=torch.float64)
+    rows = [i for i in range(60) if (i + i // 4) % 4 == 0]  # one in four, along a diagonal
+    w, expected = leaves(made), torch.zeros((), dtype=torch.float64)
     for n, its in enumerate(dead.split(WIDTH)):
-        left = plain.residual[:rows, n * D_OUT :]
-        z = oracle.pre_activations(x, w)[n][:rows].masked_fill(~its, -torch.inf)
+        left = plain.residual[rows, n * D_OUT :]
+        z = oracle.pre_activations(x, w)[n][rows].masked_fill(~its, -torch.inf)
         a = torch.where(dense.kept_per_row(z.detach(), 3) > 0, z, 0.0)
         again = a @ w[f"W_dec.{n}"].flatten(1) - left
         expected = expected + 0.5 / LAYERS * again.square().sum() / left.square().sum()

@@ -23,7 +23,7 @@ def visiting(chromium: Any, path: Path) -> Callable[..., AbstractContextManager[
         settings = {"viewport": {"width": 1280, "height": 900}} | options
         context = chromium.new_context(**settings)
         page, seen = context.new_page(), Seen()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("console", lambda message: seen.said.append(message.text))
         page.on("pageerror", lambda error: seen.said.append(str(error)))
         page.on("dialog", lambda dialog: (seen.said.append("dialog"), dialog.dismiss()))

@@ -1,8 +1,11 @@
 """Dictionaries trained by the study: whole, killed, refused, and as others read them."""
 
 import json
+import shutil
+import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,15 +16,29 @@ from energylens.core.errors import ArtifactRefused, BadInput, UnknownName
 from energylens.report.page import build
 from energylens.results.record import Summary
 from energylens.run.execute import execute
+from energylens.sources.default_text import presidential_messages
 from energylens.studies.train_dictionary import TrainDictionary, work
 from tests.common.run_directory import columns_there, described_tables
 
+TEXT = Path(tempfile.mkdtemp()) / "speeches.jsonl"
 SMALL = TrainDictionary(
-    model="tiny", sites=("blocks.1.resid_post",), widths=(48,), ks=(8,),
+    model="tiny", text=(str(TEXT),), sites=("blocks.1.resid_post",), widths=(48,), ks=(8,),
     architectures=("topk", "batchtopk"), tokens=2_000, epochs=4, batch=128, context=32, aux_k=16,
     dead_after=1_000, held_out=20, memory_mb=120, threads=1,
     checkpoint_seconds=0.0,
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def text():
+    """A hundred beginnings of speeches: the default text takes longer to read than to learn from."""
+    with TEXT.open("w") as file:
+        file.writelines(
+            json.dumps({"text": document.text[:2_000]}) + "\n"
+            for document in presidential_messages()[:100]
+        )
+    yield
+    shutil.rmtree(TEXT.parent)
 
 
 class Killed(BaseException):
@@ -66,7 +83,8 @@ def test_every_combination_is_trained_judged_and_beyond_chance(finished):
     for row in rows:
         assert row["fvu_low"] < row["fvu"] < row["fvu_high"] < row["fvu_null"], row["label"]
         assert 0 < row["loss_recovered"] < 1 and row["loss_ablated"] > row["loss_reconstructed"]
-        assert abs(row["l0"] - 8) < 1.5 and row["documents"] == 20
+        assert 4 < row["l0"] < 12 and row["documents"] == 20
+        assert row["architecture"] == "batchtopk" or row["l0"] <= 8
     summary = Summary.from_json((out / "summary.json").read_bytes())
     assert summary.controls["beyond_chance"].passed
     assert "training 2 dictionaries on" in said[-1]
@@ -126,7 +144,7 @@ def test_a_stream_is_read_once_and_a_cache_serves_other_trainings(tmp_path):
     with pytest.raises(ArtifactRefused, match=r"was written for sites .*another folder"):
         execute("train-dictionary", replace(kept, sites=("blocks.0.resid_post",)), tmp_path / "no")
     with pytest.raises(ArtifactRefused, match=r"was written for text"):
-        execute("train-dictionary", replace(kept, tokens=1_500), tmp_path / "no")
+        execute("train-dictionary", replace(kept, tokens=1_500), tmp_path / "neither")
 
 
 def test_a_transcoder_is_trained_from_what_a_block_reads_to_what_its_mlp_writes(tmp_path):
@@ -159,11 +177,10 @@ def test_end_to_end_a_dictionary_keeps_more_of_the_loss_and_less_of_the_state(tm
     (dict(sites=("blocks.1.resid_pots",)), UnknownName, "resid_post"),
     (dict(targets=("blocks.1.mlp_out", "blocks.2.mlp_out")), BadInput, "1 sites and 2 targets"),
     (dict(loss="kl", architectures=("gated",)), BadInput, "cannot be trained end to end"),
-    (dict(loss="mse"), BadInput, "one of reconstruction, kl, ce"),
     (dict(skip=True), BadInput, "--skip was given without --targets"),
     (dict(context=4096), BadInput, "lower --context"),
     (dict(device="cuda:7"), BadInput, "device 'cuda:7' was asked for"),
-    (dict(held_out=100_000), BadInput, "lower --held-out"),
+    (dict(held_out=400), BadInput, "lower --held-out"),
     (dict(text=("nowhere.txt",)), BadInput, "does not exist"),
     (dict(memory_mb=0), BadInput, "option --memory-mb is 0"),
 ])  # fmt: skip
