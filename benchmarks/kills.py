@@ -40,8 +40,8 @@ def some_text(path: Path) -> None:
 
 def begin(out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, *COMMAND, "--text", str(out.parent / "speeches.jsonl"), "--out", str(out)], stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [sys.executable, *COMMAND, "--text", str(out.parent / "speeches.jsonl"), "--out", str(out)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ SMALL = TrainDictionary(
 
 @pytest.fixture(scope="module", autouse=True)
 def text():
-    """A hundred beginnings of speeches: the default text takes longer to read than to learn from."""
+    """A hundred beginnings of speeches: reading the default text takes longer than learning."""
     with TEXT.open("w") as file:
         file.writelines(
             json.dumps({"text": document.text[:2_000]}) + "\n"
