@@ -20,12 +20,13 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 LOCKED := $(PIP) --no-deps --require-hashes --only-binary :all:
 DONE := $(VENV)/.done
 PEERS := .venv-peers
+LONG := $(addprefix benchmarks/,features.py quality.py kills.py)
 # A file of tests stays on one worker, since its tests share runs; four workers need some 8 GB.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-gpu check bench bench-features levels formats docs photographs lock clean
+.PHONY: help demo test test-slow test-gpu check bench bench-features bench-quality bench-kills levels formats docs photographs lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -48,11 +49,17 @@ check: $(DONE)/dev ## lint, format, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(DONE)/dev $(DONE)/smollm2 ## run the benchmarks but bench-features; results in benchmarks/results
-	@for script in $(filter-out benchmarks/features.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(DONE)/dev $(DONE)/smollm2 ## run the short benchmarks; results in benchmarks/results
+	@for script in $(filter-out $(LONG),$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 bench-features: $(DONE)/dev $(DONE)/peers ## a training step of our dictionaries beside SAELens, dictionary_learning and sparsify
 	@$(BIN)/python benchmarks/features.py --peers $(PEERS)/bin/python $(ARGS)
+
+bench-quality: $(DONE)/dev $(DONE)/peers $(DONE)/smollm2 ## dictionaries after equal tokens, ours and our peers' (half an hour)
+	@for data in planted states; do $(BIN)/python benchmarks/quality.py $$data --peers $(PEERS)/bin/python $(ARGS) || exit 1; done
+
+bench-kills: $(DONE)/dev ## kill a training at twenty random moments and resume it (ten minutes)
+	@$(BIN)/python benchmarks/kills.py $(ARGS)
 
 levels: $(DONE)/dev ## simulate how often every p fires where nothing is (some ten minutes); docs/levels.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.level_table $(ARGS)

@@ -92,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     shares = [
-        [draw.uniform(0.1, 1.0) for _ in range(1 + number % 2)] for number in range(options.moments)
+        [draw.uniform(0.1, 0.9) for _ in range(1 + number % 2)] for number in range(options.moments)
     ]
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)

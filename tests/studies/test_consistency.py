@@ -58,6 +58,7 @@ def test_what_only_the_topic_shares_is_told_from_what_the_place_shares():
     assert row["correlation_turned_p"] > 0.05
 
 
+@pytest.mark.slow
 def test_the_level_holds_on_models_that_share_nothing():
     fired = torch.zeros(3)
     for seed in range(240):
