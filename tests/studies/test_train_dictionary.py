@@ -205,4 +205,4 @@ def test_states_that_are_not_finite_stop_the_step_and_say_where(tmp_path, monkey
     monkeypatch.setattr(work.ShuffleBuffer, "__next__", sick)
     with pytest.raises(BadInput, match=r"batch \d+ of blocks.1.resid_post: 1 of 128 rows hold nan"):
         execute("train-dictionary", SMALL, tmp_path / "run")
-    assert list((tmp_path / "run/work/checkpoint").glob("*.safetensors"))
+    assert list((tmp_path / "run" / "work" / "checkpoint").glob("*.safetensors"))
