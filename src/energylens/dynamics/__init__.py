@@ -1,0 +1,1 @@
+"""What changes inside a network while it trains, and whether it changed beyond noise."""
