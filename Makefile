@@ -70,6 +70,7 @@ formats: $(DONE)/dev $(DONE)/peers ## dictionaries through every program's files
 docs: $(DONE)/docs ## write the pages of measures and families and build the site into site/
 	@$(BIN)/python tools/measure_pages.py
 	@$(BIN)/python tools/family_table.py
+	@$(BIN)/python -m tools.quality_figure
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 

@@ -1,7 +1,7 @@
 """What a TopK dictionary is like after equal tokens, ours and our peers'.
 
     python benchmarks/quality.py planted|states [--ks 16 32 64] [--rates 1 4 16] [--epochs 4]
-                                 [--peers .venv-peers/bin/python] [--only NAME]
+                                 [--peers .venv-peers/bin/python] [--only NAME] [--add]
 
 `planted`: rows made of 512 known directions in 64 dimensions, so that what was found can be counted
 (mean cosine of matched directions, F1 of firing). `states`: SmolLM2's states after block 15 on the
@@ -24,6 +24,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ WIDTHS = {"planted": 512, "states": 2048}
 KS = {"planted": (8,), "states": (16, 32, 64)}
 TRAIN, HELD_OUT = 40_960, 8_192
 DEAD_AFTER = 20_000
+SETTING, FOUND = ("contender", "k", "rate", "epochs"), "found.safetensors"
 Trained = Callable[[Any], tuple[Any, Any]]
 """Rows to their reconstruction and their dense code."""
 
@@ -215,10 +217,10 @@ def run_one(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     data = load_file(Path(options.directory) / "rows.safetensors")
-    (k,), (rate,), m = options.ks, options.rates, WIDTHS[options.data]
+    (k,), (rate,), (epochs,), m = options.ks, options.rates, options.epochs, WIDTHS[options.data]
     CONTENDERS[options.contender](data["train"][: 2 * BATCH], 64, 4, rate, 1)  # imports are free
     started = time.process_time()
-    made = CONTENDERS[options.contender](data["train"], m, k, rate, options.epochs)
+    made = CONTENDERS[options.contender](data["train"], m, k, rate, epochs)
     seconds = time.process_time() - started
     with torch.no_grad():
         rebuilt, code, decoder = made(data["held_out"])
@@ -255,26 +257,34 @@ def contest(options: argparse.Namespace, directory: Path) -> Iterator[dict[str, 
 
     {"planted": planted, "states": states}[options.data](directory)
     data = load_file(directory / "rows.safetensors")
-    for name in CONTENDERS:
-        python = sys.executable if name == "energylens" else options.peers
-        for k in (options.ks or KS[options.data]) if options.only in name else ():
-            for rate in [1.0] if name == "energylens" else options.rates:
-                row = {"contender": name, "k": k, "rate": rate}
-                command = [
-                    python, __file__, options.data, "--contender", name, "--ks", str(k), "--rates",
-                    str(rate), "--epochs", str(options.epochs), "--directory", str(directory),
-                    "--out", str(directory / "found.safetensors"),
-                ]  # fmt: skip
-                quiet = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
-                done = subprocess.run(
-                    command, env={**os.environ, **quiet}, capture_output=True, text=True,
-                    check=False,
-                )  # fmt: skip
-                if done.returncode:
-                    why = (done.stderr.strip().splitlines() or ["it failed"])[-1]
-                    yield row | {"missing": why}
-                    continue
-                yield row | judged(data, load_file(directory / "found.safetensors"))
+    names = [name for name in CONTENDERS if options.only in name]
+    for name, k, epochs in product(names, options.ks or KS[options.data], options.epochs):
+        for rate in [1.0] if name == "energylens" else options.rates:
+            row = {"contender": name, "k": k, "rate": rate, "epochs": epochs}
+            why = apart(options, row, directory)
+            yield row | ({"missing": why} if why else judged(data, load_file(directory / FOUND)))
+
+
+def apart(options: argparse.Namespace, row: dict[str, Any], directory: Path) -> str:
+    """One contender in a process of its own; why it failed, or nothing."""
+    python = sys.executable if row["contender"] == "energylens" else options.peers
+    command = [
+        python, __file__, options.data, "--contender", row["contender"], "--ks", str(row["k"]),
+        "--rates", str(row["rate"]), "--epochs", str(row["epochs"]),
+        "--directory", str(directory), "--out", str(directory / FOUND),
+    ]  # fmt: skip
+    quiet = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        command, env={**os.environ, **quiet}, capture_output=True, text=True, check=False
+    )
+    return (done.stderr.strip().splitlines() or ["it failed"])[-1] if done.returncode else ""
+
+
+def earlier(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What stands in a file of results and was not measured again."""
+    again = [[row[part] for part in SETTING] for row in rows]
+    stored = json.loads(path.read_text())["contenders"] if path.exists() else []
+    return [row for row in stored if [row[part] for part in SETTING] not in again]
 
 
 def main() -> None:
@@ -282,7 +292,8 @@ def main() -> None:
     parser.add_argument("data", choices=["planted", "states"])
     parser.add_argument("--ks", nargs="+", type=int, default=[])
     parser.add_argument("--rates", nargs="+", type=float, default=[1.0, 4.0, 16.0])
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", nargs="+", type=int, default=[4])
+    parser.add_argument("--add", action="store_true", help="to what was measured before")
     parser.add_argument("--peers", default=".venv-peers/bin/python")
     parser.add_argument("--only", default="", help="contenders whose name holds this")
     for hidden in ("--contender", "--directory", "--out"):
@@ -296,14 +307,19 @@ def main() -> None:
         for row in contest(options, Path(directory)):
             print(json.dumps(row), flush=True)
             rows.append(row)
-    for name, k in {(row["contender"], row["k"]) for row in rows if "fvu" in row}:
-        own = [r for r in rows if (r["contender"], r["k"]) == (name, k) and "fvu" in r]
-        min(own, key=lambda r: r["fvu"])["best"] = True
+    path = RESULTS / f"quality-{options.data}.json"
+    rows = (earlier(path, rows) if options.add else []) + rows
+    for name, k, epochs in {(r["contender"], r["k"], r["epochs"]) for r in rows if "fvu" in r}:
+        same = {"contender": name, "k": k, "epochs": epochs}
+        own = [row for row in rows if same.items() <= row.items() and "fvu" in row]
+        least = min(row["fvu"] for row in own)
+        for row in own:
+            row["best"] = row["fvu"] == least
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"quality-{options.data}.json").write_text(json.dumps(
+    path.write_text(json.dumps(
         {"environment": environment(1, "cpu"), "data": options.data, "width": WIDTHS[options.data],
-         "train": TRAIN, "held_out": HELD_OUT, "batch": BATCH, "epochs": options.epochs,
-         "contenders": rows}, indent=1) + "\n")  # fmt: skip
+         "train": TRAIN, "held_out": HELD_OUT, "batch": BATCH, "contenders": rows},
+        indent=1) + "\n")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ def same(one, other):
         assert replace(record, seconds=0.0) == replace(expected, seconds=0.0), name
 
 
+@pytest.mark.slow
 def test_a_planted_dictionary_is_found_on_a_stream_that_memory_does_not_hold(source):
     batches = buffer(source)
     assert batches.capacity < len(source.rows["a"]) / 1.5

@@ -153,7 +153,9 @@ def test_only_the_rows_that_are_seen_are_in_the_page(visit):
         last = page.locator("#rows tr").last
         assert last.get_attribute("data-at") == "1199"
         name = last.locator("a").inner_text()
-        last.click()
+        last.scroll_into_view_if_needed()
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+        last.click()  # the list has been filled anew by now: what is under the pointer stays there
         page.wait_for_function(
             "name => document.querySelector('#page h3').innerText === name", arg=name
         )

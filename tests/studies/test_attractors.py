@@ -188,6 +188,7 @@ def test_a_planted_sink_and_its_class_are_found(tmp_path):
     assert labels[0, "number"] < 0.05 < labels[0, "word"]
 
 
+@pytest.mark.slow
 def test_random_ends_give_no_more_sinks_than_the_level(tmp_path):
     generator = torch.Generator().manual_seed(2)
     hits = labelled = 0

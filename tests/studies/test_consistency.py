@@ -79,6 +79,7 @@ def test_features_without_evidence_are_left_out():
                        generator=torch.Generator()) is None  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effect", [0.0, 1.0])
 def test_sizes_beside_flipped_signs(effect):
     """Without an effect the median |EFAS| is what noise makes it; with one it stands out."""

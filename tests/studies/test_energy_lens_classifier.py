@@ -111,6 +111,7 @@ def test_every_column_is_described(finished):
             assert columns <= described[name]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_the_same(finished, tmp_path, monkeypatch):
     out = tmp_path / "broken"
     done = Folder.save

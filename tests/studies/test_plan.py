@@ -34,6 +34,7 @@ def test_a_dry_run_says_sizes_time_memory_and_disk_and_writes_nothing(
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_larger_budget_takes_longer_and_what_is_left_out_is_not_counted():
     def seconds(lines: list[str]) -> str:
         return next(line for line in lines if "interventions" in line)
