@@ -57,18 +57,6 @@ def nearest_cosine(rows: Matrix) -> list[float]:
     return [mean_max_cosine(rows[i : i + 1], np.delete(rows, i, axis=0)) for i in range(len(rows))]
 
 
-def stable_rank(rows: Matrix) -> float:
-    """Sum of squared singular values over the largest."""
-    singular = np.linalg.svd(rows, compute_uv=False)
-    return float((singular**2).sum() / singular[0] ** 2)
-
-
-def participation_ratio(rows: Matrix) -> float:
-    """Squared sum of squared singular values over the sum of their squares."""
-    power = np.linalg.svd(rows, compute_uv=False) ** 2
-    return float(power.sum() ** 2 / (power**2).sum())
-
-
 def mean_cosine(rows: Matrix, made: Matrix) -> float:
     """Over the rows that have one."""
     sizes = [np.linalg.norm(x) * np.linalg.norm(y) for x, y in zip(rows, made, strict=True)]

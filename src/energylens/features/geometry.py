@@ -1,6 +1,4 @@
-"""How the rows of a decoder lie: how many dimensions they span, how close the nearest are."""
-
-import math
+"""How the rows of a decoder lie: how close the nearest are, and which are found again."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -11,65 +9,6 @@ from energylens.core.errors import InsufficientData
 from energylens.core.registry import measure
 
 _AT_ONCE = 1024
-
-
-@measure(
-    units="dimensions",
-    axes=(),
-    source="Rudelson & Vershynin 2007: squared Frobenius norm over squared spectral norm",
-    null="as many isotropic rows, for which d / (1 + √(d/m))² (Marchenko & Pastur 1967)",
-    unchanged_by=("feature order", "a common scale", "rotation of the space"),
-    formula="‖W‖²_F / ‖W‖²",
-)
-def stable_rank(rows: Float[Tensor, "feature d"]) -> Float64[Tensor, ""]:
-    """Dimensions that rows would span if their longest axis were like the others.
-
-    Example:
-        >>> float(stable_rank(torch.eye(3)))
-        3.0
-    """
-    spread = _spectrum(rows)
-    return spread.sum() / torch.where(spread.max() > 0, spread.max(), torch.nan)
-
-
-@measure(
-    units="dimensions",
-    axes=(),
-    source="definition: inverse Simpson index of the eigenvalues of WᵀW",
-    null="as many isotropic rows, for which d m / (d + m) (Marchenko & Pastur 1967)",
-    unchanged_by=("feature order", "a common scale", "rotation of the space"),
-    formula="(Σ λ)² / Σ λ², λ the eigenvalues of WᵀW",
-)
-def participation_ratio(rows: Float[Tensor, "feature d"]) -> Float64[Tensor, ""]:
-    """Dimensions over which the squared length of all rows is spread.
-
-    Example:
-        >>> float(participation_ratio(torch.eye(3)))
-        3.0
-    """
-    spread = _spectrum(rows)
-    square = spread.square().sum()
-    return spread.sum().square() / torch.where(square > 0, square, torch.nan)
-
-
-def isotropic_stable_rank(features: int, d: int) -> float:
-    """Stable rank of many random rows: the largest eigenvalue lies at Marchenko and Pastur's edge.
-
-    Example:
-        >>> isotropic_stable_rank(4, 1)
-        0.4444444444444444
-    """
-    return d / (1 + math.sqrt(d / features)) ** 2
-
-
-def isotropic_participation_ratio(features: int, d: int) -> float:
-    """Participation ratio of many random rows: the second moment of eigenvalues is 1 + d/m.
-
-    Example:
-        >>> isotropic_participation_ratio(6, 3)
-        2.0
-    """
-    return d * features / (d + features)
 
 
 @measure(
@@ -153,10 +92,3 @@ def max_cosines(
 def _unit(rows: Tensor) -> Tensor:
     zero = ~(torch.linalg.vector_norm(rows, dim=1, keepdim=True) > 0)
     return normalize(rows.double(), dim=1).masked_fill(zero, torch.nan)
-
-
-def _spectrum(rows: Tensor) -> Tensor:
-    """Eigenvalues of WᵀW, from the smaller of the two products."""
-    wide = rows.double()
-    product = wide.T @ wide if len(wide) >= wide.shape[1] else wide @ wide.T
-    return torch.linalg.eigvalsh(product).clamp_min(0)

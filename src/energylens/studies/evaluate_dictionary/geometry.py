@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 
 from energylens.core.ports import Progress
+from energylens.dynamics.dimension import dimensions
+from energylens.dynamics.isotropic import isotropic_dimensions
 from energylens.features.dictionary import Dictionary
 from energylens.features.geometry import (
     encoder_decoder_cosine,
-    isotropic_participation_ratio,
-    isotropic_stable_rank,
     max_cosines,
     mean_max_cosine,
     nearest_cosine,
-    participation_ratio,
-    stable_rank,
 )
 from energylens.stats.nulls import (
     permute_columns,
@@ -32,6 +30,7 @@ from energylens.studies.evaluate_dictionary.entries import Entry
 
 Row = dict[str, Any]
 QUANTILES = (5, 50, 95)
+SPREAD = ("stable_rank", "participation_ratio")
 FOUND_AGAIN = 0.7
 """Cosine from which a row counts as found again, as in Sharkey et al. 2022 and later work."""
 
@@ -43,12 +42,12 @@ def weight_row(entry: Entry, seed: int) -> Row:
     generator = torch.Generator().manual_seed(seed_of(seed, "weights", entry.label))
     width, d = W_dec.shape
     random = random_unit_directions(width, d, generator, like=W_dec)
+    spread = dimensions(W_dec.double(), centred=False)
+    isotropic = isotropic_dimensions(width, d)
     row: Row = {
         "dictionary": entry.label, "width": dictionary.width, "d_out": dictionary.d_out,
-        "stable_rank": float(stable_rank(W_dec)),
-        "stable_rank_isotropic": isotropic_stable_rank(width, d),
-        "participation_ratio": float(participation_ratio(W_dec)),
-        "participation_ratio_isotropic": isotropic_participation_ratio(width, d),
+        **{name: float(spread[name]) for name in SPREAD},
+        **{f"{name}_isotropic": isotropic[name] for name in SPREAD},
         **_quantiles("nearest", nearest_cosine(W_dec)),
         **_quantiles("nearest_random", nearest_cosine(random)),
     }  # fmt: skip
