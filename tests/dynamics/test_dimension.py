@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 
@@ -152,4 +151,4 @@ def test_a_centred_matrix_has_a_dimension_less_than_rows():
     found = dimensions(rows, centred=True)["entropy_rank"]
     assert float(found) <= ceiling(9, 20, centred=True) + 1e-9 < ceiling(9, 20, centred=False)
     assert ceiling(9, 4, centred=True) == 4
-    assert np.isclose(ceiling(9, 20, centred=True), float(found), rtol=0.05)
+    assert ceiling(9, 20, centred=True) - float(found) < 0.5

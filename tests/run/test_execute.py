@@ -14,9 +14,9 @@ import jsonschema
 import pytest
 
 from energylens.core.errors import ArtifactRefused, BadInput, Interrupted, UnknownName
+from energylens.core.lock import hold
 from energylens.run.edges.store.folder import verify
 from energylens.run.execute import default_folder, execute
-from energylens.run.lock import hold
 from energylens.studies.study import STUDIES, run_key
 from tests.run.faults import Fault, fail_at
 from tests.run.toy import Toy

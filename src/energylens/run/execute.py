@@ -11,12 +11,12 @@ from typing import Any
 
 from energylens.core.errors import BadInput, EnergylensError, NoRoom
 from energylens.core.files import LOCK, sweep
+from energylens.core.lock import hold
 from energylens.core.ports import Collective, Launcher, Progress, silence, solo
 from energylens.results.record import Summary
 from energylens.run.edges.store.folder import Folder
 from energylens.run.launch import TASKS, run_tasks
 from energylens.run.ledger import Ledger, finished, read_run
-from energylens.run.lock import hold
 from energylens.run.shared import SharedStore
 from energylens.run.stop import stoppable
 from energylens.run.track import check_tracker, tracker_named

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from energylens.core.errors import BadInput, TasksLost
+from energylens.core.lock import held
 from energylens.core.ports import Advance, Ending, Launcher, Progress, Store, Task, silence
 from energylens.core.registry import Registry
 from energylens.run.arguments import command_line, parse
 from energylens.run.edges.store.folder import Folder
 from energylens.run.ledger import finished, read_run
-from energylens.run.lock import held
 from energylens.run.stop import STOPPED
 from energylens.studies.study import STUDIES
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from energylens.core.errors import ArtifactRefused, NoRoom, UnknownName
 from energylens.core.files import sha256, write_atomic, write_bytes
 from energylens.core.ports import Tracker
+from energylens.core.series import Series
 from energylens.results.format import size
 from energylens.results.plain import decode, encode
-from energylens.run.edges.store.series import Series
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 import json
 
-from energylens.run.edges.store.series import Series
+from energylens.core.series import Series
 
 
 def steps(path):
