@@ -21,6 +21,10 @@ AXES: dict[str, str] = {
     "vocab": "tokens of the vocabulary",
     "head": "attention heads",
     "d_head": "width of one head",
+    "query": "positions that look",
+    "key": "positions that are looked at",
+    "neuron": "coordinates of a layer's output: neurons, or channels of an image",
+    "filter": "neurons or channels by the weights that they read with",
     "layer": "blocks of the model, first is 0",
     "draw": "draws of a resampling null",
 }
