@@ -136,7 +136,7 @@ def duplicate_token_attention(
     source="prefix matching of induction heads: Olsson et al. 2022, arXiv:2209.11895",
     null="uniform attention (`uniform_attention`): earlier copies / keys in sight",
     unchanged_by=("sequence order", "names of tokens"),
-    formula="mean over queries with a copy before them of Σ_k a[q, k + 1], k < q, token k = token q",
+    formula="mean over queries with a copy before them of Σ a[q, k + 1], k < q, token k = token q",
 )
 def prefix_matching(
     attention: Float[Tensor, "*layer sequence head query key"],
