@@ -1,0 +1,318 @@
+"""Jumps: changes of level or slope that smooth training, drift and noise do not explain."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from energylens.core.errors import BadInput, InsufficientData
+from energylens.dynamics.trend import saturating_basis
+from energylens.stats.changepoint import (
+    changing_scale,
+    date_drop,
+    fit_noise,
+    null_gains,
+    tail_p,
+)
+from energylens.stats.multiplicity import benjamini_hochberg
+from energylens.stats.shifts import Templates, fit, prepare, ramps
+
+KINDS = ("level", "slope")
+WIDTHS = (1, 4, 9, 19, 39, 79)
+FEWEST = 40
+ROUNDING = 1e-7
+SCALE_TOLERANCE = 0.03
+SERIES_AT_ONCE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class JumpOptions:
+    """How jumps are looked for.
+
+    Attributes:
+        level: Rate of false discoveries among the series, and level of each jump in its series.
+        draws: Draws of the null of each series.
+        block: Neighbouring samples that are drawn together.
+        most: Jumps looked for in one series at most.
+        apart: Samples between two jumps, and between a jump and the end of a series, at least.
+        enter: Twice the log likelihood that a candidate must add before it is tested.
+        amplitude: Least size of a jump in units of the `noise` given.
+        slopes: Whether changes of slope are looked for too.
+    """
+
+    level: float = 0.05
+    draws: int = 199
+    block: int = 8
+    most: int = 8
+    apart: int = 5
+    enter: float = 16.0
+    amplitude: float = 2.0
+    slopes: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jumps:
+    """Jumps of many series, a row each, in the order of series and steps.
+
+    Attributes:
+        series: Index of the series.
+        step: Training step at which a change of level is half done, or a slope changes.
+        low: Start of the 95 % interval of the step.
+        high: Its end.
+        width: Training steps that the change takes; 0 is within one sample.
+        amplitude: Of a change of level, in units of the series; of slope, per training step.
+        kind: Index into `KINDS`: level or slope.
+        p: Of the jump among the largest shifts of series without any.
+        q: Of its series: p of its largest jump, adjusted over all series.
+        series_p: p of the largest shift of each series; nan where it is undefined.
+        series_q: The same, adjusted (Benjamini & Hochberg 1995).
+        correlation: Of neighbouring samples of the noise, by series; nan where undefined.
+    """
+
+    series: Int[Tensor, " jump"]
+    step: Int[Tensor, " jump"]
+    low: Int[Tensor, " jump"]
+    high: Int[Tensor, " jump"]
+    width: Int[Tensor, " jump"]
+    amplitude: Float64[Tensor, " jump"]
+    kind: Int[Tensor, " jump"]
+    p: Float64[Tensor, " jump"]
+    q: Float64[Tensor, " jump"]
+    series_p: Float64[Tensor, " series"]
+    series_q: Float64[Tensor, " series"]
+    correlation: Float64[Tensor, " series"]
+
+    @property
+    def undefined(self) -> int:
+        """Series that could not be judged: constant, smooth to rounding, or with nan."""
+        return int(self.series_p.isnan().sum())
+
+
+def find_jumps(
+    values: Float[Tensor, "series sample"],
+    steps: Int[Tensor, " sample"],
+    generator: torch.Generator,
+    *,
+    noise: Float[Tensor, " series"] | None = None,
+    options: JumpOptions = JumpOptions(),
+) -> Jumps:
+    """Find where series jump, beyond smooth courses and correlated noise that changes its size.
+
+    Every series is a smooth course (`saturating_basis`), shifts, and autoregressive noise whose
+    scale changes smoothly. Shifts (steps, ramps of several widths, changes of slope) enter one by
+    one by their likelihood ratio, the correlation of the noise fitted with and without each; what
+    remains gives the noise, and a block bootstrap of it the largest ratio of series without shifts.
+    A shift stays whose ratio, beside the others, is beyond that null. Series that hold nan, are
+    constant, or smooth to rounding are undefined (`Jumps.undefined` counts them).
+
+    Args:
+        values: One measure of one site a row.
+        steps: Training steps of the samples, ascending.
+        generator: Draws the null.
+        noise: Standard deviation of the measurement itself, by series, from two halves of a probe:
+            a jump must be `options.amplitude` of it.
+        options: How they are looked for.
+
+    Raises:
+        InsufficientData: If there are fewer than 40 samples.
+        BadInput: If the steps do not ascend, or a shape does not fit.
+    """
+    series, samples = values.shape
+    if samples < FEWEST:
+        raise InsufficientData(
+            f"jumps are looked for in {FEWEST} samples or more, got {samples}: measure more often"
+        )
+    if len(steps) != samples:
+        raise BadInput(f"{samples} samples need as many steps, got {len(steps)}: give one each")
+    basis = saturating_basis(steps).to(values.device)
+    templates = ramps(samples, WIDTHS, margin=options.apart, slopes=options.slopes)
+    room = values.double()
+    middle = room.mean(1, keepdim=True)
+    size = room.std(1, keepdim=True)
+    judged = (size > ROUNDING * middle.abs()).squeeze(1) & room.isfinite().all(1)
+    y = (room - middle) / size
+    y = y - y @ basis @ basis.T
+    judged &= y.square().mean(1).sqrt() > ROUNDING
+    scale_basis = saturating_basis(steps, tolerance=SCALE_TOLERANCE).to(values.device)
+    places = judged.nonzero()[:, 0]
+    found = [
+        _examine(y[some], basis, scale_basis, templates, generator, options)
+        for some in places.split(SERIES_AT_ONCE)
+    ]
+    return _gathered(found, places, room, size[:, 0], steps, templates, noise, options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What some series hold: templates by series and order of entry, −1 for none."""
+
+    chosen: Int[Tensor, "series order"]
+    p: Float64[Tensor, "series order"]
+    weight: Float64[Tensor, "series order"]
+    low: Float64[Tensor, "series order"]
+    high: Float64[Tensor, "series order"]
+    series_p: Float64[Tensor, " series"]
+    correlation: Float64[Tensor, " series"]
+
+
+def _examine(
+    y: Float64[Tensor, "series sample"],
+    basis: Float64[Tensor, "sample column"],
+    scale_basis: Float64[Tensor, "sample part"],
+    templates: Templates,
+    generator: torch.Generator,
+    options: JumpOptions,
+) -> _Found:
+    """Choose shifts, draw the null of their noise, and keep those that are beyond it."""
+    scale = changing_scale(y, scale_basis)
+    shapes = templates.of(y.shape[1]).to(y)
+    chosen, first = _candidates(y, basis, scale, templates, shapes, options)
+    left = fit_noise(y, _columns(basis, shapes, chosen), scale)
+    alone = prepare(basis.expand(len(y), -1, -1), left.scale, templates)
+    null = null_gains(alone, left, options.draws, block=options.block, generator=generator)
+    gains = _losses(y, basis, shapes, chosen, scale)
+    p = tail_p(gains.T, null[:, None]).T
+    while bool((p > options.level).any()):  # the weakest goes, and the others are judged anew
+        worst = p.nan_to_num(-1).argmax(1, keepdim=True)
+        weak = p.gather(1, worst) > options.level
+        chosen = chosen.scatter(1, worst, torch.where(weak, -1, chosen.gather(1, worst)))
+        gains = _losses(y, basis, shapes, chosen, scale)
+        p = tail_p(gains.T, null[:, None]).T
+    low, high = _dates(y, basis, shapes, chosen, scale, templates)
+    return _Found(
+        chosen=chosen, p=p, low=low, high=high,
+        weight=fit(y, _columns(basis, shapes, chosen), scale).weights[:, basis.shape[1]:],
+        series_p=tail_p(torch.maximum(first, gains.nan_to_num(0).amax(1)), null),
+        correlation=left.correlation,
+    )  # fmt: skip
+
+
+def _candidates(
+    y: Tensor, basis: Tensor, scale: Tensor, templates: Templates, shapes: Tensor,
+    options: JumpOptions,
+) -> tuple[Int[Tensor, "series order"], Float64[Tensor, " series"]]:  # fmt: skip
+    """Shifts that enter one by one while they add enough; and what the first would add."""
+    chosen = torch.full((len(y), options.most), -1, device=y.device)
+    first = y.new_zeros(len(y))
+    open_ = torch.arange(len(y), device=y.device)
+    for order in range(options.most):
+        columns = _columns(basis, shapes, chosen[open_])
+        gains = prepare(columns, scale[open_], templates).gains(y[open_])
+        near = _near(chosen[open_], templates, options.apart)
+        gain, best = gains.masked_fill(near, -torch.inf).max(1)
+        if order == 0:
+            first = gain
+        enter = gain > options.enter
+        open_ = open_[enter]
+        if not len(open_):
+            break
+        chosen[open_, order] = best[enter]
+    return chosen, first
+
+
+def _near(chosen: Tensor, templates: Templates, apart: int) -> Tensor:
+    """Templates whose middle is too near one that was chosen."""
+    middle = templates.middle()
+    taken = torch.where(chosen < 0, -torch.inf, middle[chosen.clamp_min(0)])
+    return ((middle[None, None] - taken[..., None]).abs() < apart).any(1)
+
+
+def _columns(basis: Tensor, shapes: Tensor, chosen: Tensor) -> Tensor:
+    """The smooth columns and the chosen shifts; a column of zeros where none is chosen."""
+    shifts = shapes[chosen.clamp_min(0)] * (chosen >= 0)[..., None]
+    return torch.cat([basis.expand(len(chosen), -1, -1), shifts.mT], 2)
+
+
+def _losses(
+    y: Tensor, basis: Tensor, shapes: Tensor, chosen: Tensor, scale: Tensor
+) -> Float64[Tensor, "series order"]:
+    """Twice the log likelihood that each chosen shift adds to the others; nan where none is."""
+    whole = fit(y, _columns(basis, shapes, chosen), scale).likelihood
+    losses = y.new_full(chosen.shape, torch.nan)
+    for order in range(chosen.shape[1]):
+        some = (chosen[:, order] >= 0).nonzero()[:, 0]
+        if len(some):
+            without = chosen[some].index_fill(1, torch.tensor(order, device=y.device), -1)
+            rest = fit(y[some], _columns(basis, shapes, without), scale[some]).likelihood
+            losses[some, order] = whole[some] - rest
+    return losses
+
+
+def _dates(
+    y: Tensor, basis: Tensor, shapes: Tensor, chosen: Tensor, scale: Tensor, templates: Templates
+) -> tuple[Tensor, Tensor]:
+    """Between which samples the middle of each chosen shift lies, by profile likelihood."""
+    low = y.new_full(chosen.shape, torch.nan)
+    high = low.clone()
+    middle = templates.middle()
+    for order in range(chosen.shape[1]):
+        some = (chosen[:, order] >= 0).nonzero()[:, 0]
+        if not len(some):
+            continue
+        this = chosen[some, order]
+        others = chosen[some].index_fill(1, torch.tensor(order, device=y.device), -1)
+        gains = prepare(_columns(basis, shapes, others), scale[some], templates).gains(y[some])
+        alike = templates.slope[None] == templates.slope[this][:, None]
+        inside = alike & (gains >= gains.gather(1, this[:, None]) - date_drop())
+        low[some, order] = torch.where(inside, middle, torch.inf).amin(1)
+        high[some, order] = torch.where(inside, middle, -torch.inf).amax(1)
+    return low, high
+
+
+def _gathered(
+    found: list[_Found], places: Tensor, values: Tensor, size: Tensor, steps: Tensor,
+    templates: Templates, noise: Tensor | None, options: JumpOptions,
+) -> Jumps:  # fmt: skip
+    """All series together, false discoveries among them controlled, in steps and their units."""
+
+    def whole(name: str) -> Tensor:
+        return torch.cat([getattr(some, name) for some in found])
+
+    undefined = values.new_full((len(values),), torch.nan)
+    series_p = undefined.clone()
+    correlation = undefined.clone()
+    if found:
+        series_p[places], correlation[places] = whole("series_p"), whole("correlation")
+    series_q = benjamini_hochberg(series_p, level=options.level)
+    if not found:
+        chosen = torch.empty(0, options.most, dtype=torch.long, device=values.device)
+    else:
+        chosen = whole("chosen")
+    row, order = (chosen >= 0).nonzero(as_tuple=True)
+    row, order = _in_order(row, order, chosen, templates)
+    kept = series_q[places[row]] <= options.level
+    row, order = row[kept], order[kept]
+    which, series = chosen[row, order], places[row]
+
+    def of(name: str) -> Tensor:
+        return whole(name)[row, order] if found else values.new_empty(0)
+
+    amplitude = of("weight") * size[series]
+    rise = templates.width[which]
+    last = len(steps) - 1
+    middle = templates.middle()[which]
+    date = middle.ceil().long()
+    slope = templates.slope[which]
+    first = (templates.start[which] - 1).clamp_min(0)
+    span = steps[(first + rise).clamp_max(last)] - steps[first]
+    if noise is not None:
+        clear = amplitude.abs() >= options.amplitude * noise.to(amplitude)[series]
+    else:
+        clear = torch.ones_like(slope)
+    return Jumps(
+        series=series[clear], step=steps[date][clear],
+        low=steps[of("low").floor().long()][clear], high=steps[of("high").ceil().long()][clear],
+        width=torch.where(slope, 0, span)[clear],
+        amplitude=torch.where(slope, amplitude / span, amplitude)[clear],
+        kind=slope.long()[clear], p=of("p")[clear], q=series_q[series][clear],
+        series_p=series_p, series_q=series_q, correlation=correlation,
+    )  # fmt: skip
+
+
+def _in_order(row: Tensor, order: Tensor, chosen: Tensor, templates: Templates) -> tuple[Tensor, Tensor]:
+    """By series, and within one by place."""
+    middle = templates.middle()[chosen[row, order]]
+    first = middle.argsort(stable=True)
+    then = row[first].argsort(stable=True)
+    return row[first][then], order[first][then]
