@@ -126,7 +126,8 @@ def find_jumps(
     if len(steps) != samples:
         raise BadInput(f"{samples} samples need as many steps, got {len(steps)}: give one each")
     basis = saturating_basis(steps).to(values.device)
-    templates = ramps(samples, WIDTHS, margin=options.apart, slopes=options.slopes)
+    templates = ramps(samples, WIDTHS, margin=options.apart, slopes=options.slopes,
+                      device=values.device)  # fmt: skip
     room = values.double()
     middle = room.mean(1, keepdim=True)
     size = room.std(1, keepdim=True)
@@ -166,7 +167,7 @@ def _examine(
 ) -> _Found:
     """Choose shifts, draw the null of their noise, and keep those that are beyond it."""
     scale = changing_scale(y, scale_basis)
-    shapes = templates.of(y.shape[1]).to(y)
+    shapes = templates.shapes().to(y)
     chosen, first = _candidates(y, basis, scale, templates, shapes, options)
     left = fit_noise(y, _columns(basis, shapes, chosen), scale)
     alone = prepare(basis.expand(len(y), -1, -1), left.scale, templates)

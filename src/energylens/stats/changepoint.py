@@ -16,7 +16,7 @@ FINE = 50  # correlations at which the noise is fitted
 MOST = 0.99
 TAIL = 0.2  # share of the draws that the tail is fitted to
 FEWEST = 99
-AT_ONCE = 2**22  # numbers of one tensor
+AT_ONCE = 2**18  # numbers of one tensor
 
 
 @dataclass(frozen=True, kw_only=True)

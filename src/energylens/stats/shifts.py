@@ -7,44 +7,69 @@ slope. Every quantity is over all templates and all series at once.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 # Correlations of neighbours at which the likelihood is looked at.
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.985)
 # A template of which the columns leave less than this share is no other course than theirs.
 OWN_SHARE = 0.01
+# Places of a ramp that are tried within its width.
+PLACES = 4
+
+
+class Ramps(NamedTuple):
+    """Ramps of one width (0: they rise to the end), at every `stride`-th place from `start`."""
+
+    start: int
+    stop: int
+    stride: int
+    width: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Templates:
-    """Ramps: 0 before sample `start`, 1 from sample `start + width − 1` on.
+    """Ramps that are 0 at first, and at their end 1.
 
     Attributes:
-        start: The first sample that is above 0.
+        groups: Those of one width.
+        samples: Length of the series.
+        start: Of each, the first sample that is above 0.
         width: Samples that the rise takes; 1 is a step.
-        slope: Whether it is still rising at the end: a change of slope, not of level.
+        slope: Whether it rises to the end: a change of slope, not of level.
     """
 
+    groups: tuple[Ramps, ...]
+    samples: int
     start: Int[Tensor, " template"]
     width: Int[Tensor, " template"]
     slope: Bool[Tensor, " template"]
 
-    def of(self, samples: int) -> Float[Tensor, "template sample"]:
+    def shapes(self) -> Float64[Tensor, "template sample"]:
         """The templates themselves."""
-        place = torch.arange(samples, device=self.start.device)
+        place = torch.arange(self.samples, device=self.start.device)
         rise = (place - self.start[:, None] + 1) / self.width[:, None]
         return rise.clamp(0, 1).double()
 
-    def middle(self) -> Float[Tensor, " template"]:
+    def counts(self) -> list[int]:
+        """Templates of each group."""
+        return [len(range(some.start, some.stop, some.stride)) for some in self.groups]
+
+    def middle(self) -> Float64[Tensor, " template"]:
         """The place, in samples, at which a shift is half done, or a slope changes."""
         return self.start - 1 + torch.where(self.slope, 0.0, self.width.double() / 2)
 
 
 def ramps(
-    samples: int, widths: tuple[int, ...], *, margin: int, slopes: bool = True
+    samples: int,
+    widths: tuple[int, ...],
+    *,
+    margin: int,
+    slopes: bool = True,
+    device: torch.device | None = None,
 ) -> Templates:
     """Steps and ramps of some widths at every place, the wide ones at every few samples.
 
@@ -53,19 +78,20 @@ def ramps(
         widths: Samples of a rise; those over a third of the series are left out.
         margin: Samples that must be free of the rise at either end.
         slopes: Whether changes of slope are among them.
+        device: Of the templates.
     """
-    starts, lasts, kinds = [], [], []
-    for width in (w for w in widths if w <= samples / 3):
-        start = torch.arange(margin, samples - margin - width + 2, max(1, width // 6))
-        starts.append(start)
-        lasts.append(torch.full_like(start, width))
-        kinds.append(torch.zeros_like(start, dtype=torch.bool))
+    groups = [
+        Ramps(margin, samples - margin - width + 2, max(1, width // PLACES), width)
+        for width in widths if width <= samples / 3
+    ]  # fmt: skip
     if slopes:
-        start = torch.arange(2 * margin, samples - 2 * margin, max(1, samples // 100))
-        starts.append(start)
-        lasts.append(samples - start)
-        kinds.append(torch.ones_like(start, dtype=torch.bool))
-    return Templates(start=torch.cat(starts), width=torch.cat(lasts), slope=torch.cat(kinds))
+        groups.append(Ramps(2 * margin, samples - 2 * margin, max(1, samples // 100), 0))
+    starts = [torch.arange(some.start, some.stop, some.stride, device=device) for some in groups]
+    widths_ = [start.new_full(start.shape, some.width) for start, some in zip(starts, groups)]
+    start, width = torch.cat(starts), torch.cat(widths_)
+    slope = width == 0
+    return Templates(groups=tuple(groups), samples=samples, start=start, slope=slope,
+                     width=torch.where(slope, samples - start, width))  # fmt: skip
 
 
 def whitened(
@@ -125,10 +151,14 @@ class Scan:
 
     def explained(
         self, residual: Float[Tensor, "series draw sample"], k: int
-    ) -> Float[Tensor, "series draw template"]:
-        """By how much each template would lower the sum of squares of a residual."""
+    ) -> list[Float[Tensor, "series draw place"]]:
+        """By how much each template would lower the squares of a residual, by group."""
         pulled = _transposed(residual, CORRELATIONS[k], self.scale[:, None].to(residual))
-        return _onto(pulled, self.templates).square() * self.own[k][:, None].to(residual)
+        sizes = self.own[k][:, None].to(residual).split(self.templates.counts(), -1)
+        return [
+            along.square_().mul_(size)
+            for along, size in zip(_onto(pulled, self.templates), sizes, strict=True)
+        ]
 
     def gain(self, values: Float[Tensor, "series draw sample"]) -> Float[Tensor, "series draw"]:
         """Twice the log likelihood that the best shift adds to the columns alone."""
@@ -137,7 +167,7 @@ class Scan:
         for k, phi in enumerate(CORRELATIONS):
             residual = self.residual(values, k)
             squares = residual.square().sum(-1)
-            most = self.explained(residual, k).amax(-1)
+            most = torch.stack([some.amax(-1) for some in self.explained(residual, k)]).amax(0)
             without = torch.maximum(without, _likelihood(squares, phi, values.shape[-1]))
             best = torch.maximum(best, _likelihood(squares - most, phi, values.shape[-1]))
         return best - without
@@ -149,7 +179,7 @@ class Scan:
         for k, phi in enumerate(CORRELATIONS):
             residual = self.residual(values[:, None], k)
             squares = residual.square().sum(-1)
-            each = squares - self.explained(residual, k)[:, 0]
+            each = squares - torch.cat(self.explained(residual, k), -1)[:, 0]
             without = torch.maximum(without, _likelihood(squares, phi, values.shape[-1]))
             best = torch.maximum(best, _likelihood(each, phi, values.shape[-1]))
         return best - without
@@ -164,7 +194,7 @@ def prepare(
 
     A column of zeros is no column.
     """
-    shapes = templates.of(scale.shape[1]).to(scale)
+    shapes = templates.shapes().to(scale)
     before = torch.nn.functional.pad(shapes, (1, 0))[:, :-1]
     u = scale.square().reciprocal().T
     squared, crossed, lagged = shapes.square() @ u, (shapes * before) @ u, before.square() @ u
@@ -174,7 +204,7 @@ def prepare(
         q = orthonormal(x)
         size = (squared - 2 * phi * crossed + phi**2 * lagged).T
         pulled = _transposed(q.mT, phi, scale[:, None])
-        left = size - _onto(pulled, templates).square().sum(1)
+        left = size - torch.cat(_onto(pulled, templates), -1).square().sum(1)
         bases.append(q)
         own.append(torch.where(left > OWN_SHARE * size, left.reciprocal(), 0.0))
     return Scan(templates=templates, scale=scale, basis=torch.stack(bases), own=torch.stack(own))
@@ -242,10 +272,18 @@ def _transposed(new: Tensor, phi: float, scale: Tensor) -> Tensor:
     return torch.cat([here[..., :-1] - phi * weighed[..., 1:], here[..., -1:]], -1)
 
 
-def _onto(values: Tensor, templates: Templates) -> Tensor:
-    """Inner products with every template: means of sums to the end."""
+def _onto(values: Tensor, templates: Templates) -> list[Tensor]:
+    """Inner products with every template, by group: means of sums to the end."""
     after = values.flip(-1).cumsum(-1).flip(-1)
     summed = torch.nn.functional.pad(after.cumsum(-1), (1, 0))
-    end = templates.start + templates.width
-    total = summed.index_select(-1, end) - summed.index_select(-1, templates.start)
-    return total / templates.width
+    products = []
+    for start, stop, stride, width in templates.groups:
+        if width == 1:
+            products.append(after[..., start:stop:stride].clone())
+        elif width:
+            end = summed[..., start + width : stop + width : stride]
+            products.append((end - summed[..., start:stop:stride]) / width)
+        else:
+            length = templates.samples - torch.arange(start, stop, stride, device=values.device)
+            products.append((summed[..., -1:] - summed[..., start:stop:stride]) / length)
+    return products
