@@ -166,12 +166,14 @@ def _examine(
     options: JumpOptions,
 ) -> _Found:
     """Choose shifts, draw the null of their noise, and keep those that are beyond it."""
-    scale = changing_scale(y, scale_basis)
+    rough = changing_scale(y, scale_basis)
     shapes = templates.shapes().to(y)
-    chosen, first = _candidates(y, basis, scale, templates, shapes, options)
-    left = fit_noise(y, _columns(basis, shapes, chosen), scale)
-    alone = prepare(basis.expand(len(y), -1, -1), left.scale, templates)
+    chosen = _candidates(y, basis, rough, templates, shapes, options)
+    left = fit_noise(y, _columns(basis, shapes, chosen), rough, scale_basis)
+    scale = left.scale
+    alone = prepare(basis.expand(len(y), -1, -1), scale, templates)
     null = null_gains(alone, left, options.draws, block=options.block, generator=generator)
+    first = alone.gain(y[:, None])[:, 0]
     gains = _losses(y, basis, shapes, chosen, scale)
     p = tail_p(gains.T, null[:, None]).T
     while bool((p > options.level).any()):  # the weakest goes, and the others are judged anew
@@ -192,24 +194,21 @@ def _examine(
 def _candidates(
     y: Tensor, basis: Tensor, scale: Tensor, templates: Templates, shapes: Tensor,
     options: JumpOptions,
-) -> tuple[Int[Tensor, "series order"], Float64[Tensor, " series"]]:  # fmt: skip
-    """Shifts that enter one by one while they add enough; and what the first would add."""
+) -> Int[Tensor, "series order"]:  # fmt: skip
+    """Shifts that enter one by one while they add enough."""
     chosen = torch.full((len(y), options.most), -1, device=y.device)
-    first = y.new_zeros(len(y))
     open_ = torch.arange(len(y), device=y.device)
     for order in range(options.most):
         columns = _columns(basis, shapes, chosen[open_])
         gains = prepare(columns, scale[open_], templates).gains(y[open_])
         near = _near(chosen[open_], templates, options.apart)
         gain, best = gains.masked_fill(near, -torch.inf).max(1)
-        if order == 0:
-            first = gain
         enter = gain > options.enter
         open_ = open_[enter]
         if not len(open_):
             break
         chosen[open_, order] = best[enter]
-    return chosen, first
+    return chosen
 
 
 def _near(chosen: Tensor, templates: Templates, apart: int) -> Tensor:

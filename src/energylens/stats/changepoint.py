@@ -14,6 +14,7 @@ from energylens.stats.shifts import Scan, coloured, whitened
 
 FINE = 50  # correlations at which the noise is fitted
 MOST = 0.99
+CLIP = 3.5
 TAIL = 0.2  # share of the draws that the tail is fitted to
 FEWEST = 99
 AT_ONCE = 2**18  # numbers of one tensor
@@ -27,11 +28,15 @@ class Noise:
         correlation: φ, from restricted likelihood, which the columns do not bias.
         scale: Standard deviation of what is new in each sample.
         new: What was new in each sample, in units of the scale.
+        basis: What the logarithm of the scale is made of.
+        spread: Standard error of the weights of that basis.
     """
 
     correlation: Float64[Tensor, " series"]
     scale: Float64[Tensor, "series sample"]
     new: Float64[Tensor, "series sample"]
+    basis: Float64[Tensor, "sample part"]
+    spread: Float64[Tensor, " series"]
 
 
 def changing_scale(
@@ -53,12 +58,33 @@ def fit_noise(
     values: Float64[Tensor, "series sample"],
     columns: Float64[Tensor, "series sample column"],
     scale: Float64[Tensor, "series sample"],
+    basis: Float64[Tensor, "sample part"],
 ) -> Noise:
-    """Correlation and innovations of what the columns leave (restricted maximum likelihood).
+    """Noise that the columns leave: its correlation, and how its scale changes.
 
-    Patterson & Thompson 1971; a plain fit takes correlated noise for less correlated than it is,
-    the more so the more columns there are. A column of zeros is no column.
+    The correlation is that of restricted likelihood (Patterson & Thompson 1971): a plain fit takes
+    noise for less correlated than it is, the more so the more columns there are. The scale takes
+    two steps of maximum likelihood (Fisher scoring; outliers count as `CLIP` of the scale) from the
+    one given. A column of zeros is no column.
+
+    Args:
+        values: Series.
+        columns: What is taken out of each.
+        scale: A first scale, up to a factor.
+        basis: Orthonormal columns that the logarithm of the scale is made of.
     """
+    for _ in range(2):
+        new = _innovations(values, columns, scale)[1].clamp(-CLIP, CLIP).square()
+        scale = scale * ((0.5 * (new / new.mean(1, keepdim=True) - 1)) @ basis @ basis.T).exp()
+    phi, new, size = _innovations(values, columns, scale)
+    spread = new.clamp(-CLIP, CLIP).square().std(1) / 2
+    return Noise(correlation=phi, scale=scale * size, new=new, basis=basis, spread=spread)
+
+
+def _innovations(
+    values: Tensor, columns: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Correlation, what is new in each sample in units of its scale, and the scale's factor."""
     phis = torch.linspace(0, MOST, FINE, dtype=values.dtype, device=values.device)
     samples = values.shape[1]
     empty = (columns == 0).all(1)
@@ -78,7 +104,7 @@ def fit_noise(
     weights = torch.cholesky_solve(x.mT @ y[..., None], torch.linalg.cholesky(gram))
     new = y - (x @ weights)[..., 0]
     size = new.square().sum(1, keepdim=True).div(free[:, None]).sqrt()
-    return Noise(correlation=phi, scale=scale * size, new=new / size)
+    return phi, new / size, size
 
 
 def null_gains(
@@ -88,7 +114,9 @@ def null_gains(
 
     What was new in each sample is drawn again in blocks of `block` neighbours (Künsch 1989, on a
     circle), takes the scale of its place and the correlation of its series, and goes through the
-    same scan. The columns need not be added: the scan takes them out, whatever their weights.
+    same scan. The columns need not be added: the scan takes them out, whatever their weights. Since
+    the scan works with an estimate of the scale, the scale of each draw differs from it as the
+    estimate does from the truth.
     """
     series, samples = noise.new.shape
     blocks = -(-samples // block)
@@ -103,7 +131,11 @@ def null_gains(
         )
         place = ((first + within) % samples).flatten(2)[..., :samples].to(new.device)
         drawn = new[:, None].expand(-1, draws, -1).gather(2, place)
-        values = coloured(drawn, phi[:, None], scale[:, None]).float()
+        weights = torch.randn(
+            len(new), draws, noise.basis.shape[1], generator=generator, device=generator.device
+        ).to(new)
+        off = (weights * noise.spread[here, None, None]) @ noise.basis.T
+        values = coloured(drawn, phi[:, None], scale[:, None] * off.exp()).float()
         gains.append(_part(scan, here).gain(values).double())
     return torch.cat(gains).T
 
