@@ -65,6 +65,9 @@ class Explorer:
     note: str
     data: Sequence[Packed]
     still: Still
+    title: str = "The features"
+    short: str = "Features"
+    """What the page's contents call it."""
 
 
 def pack(name: str, value: Any, *, digits: int = TABLE_DIGITS) -> Packed:

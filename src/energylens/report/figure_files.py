@@ -16,14 +16,19 @@ FOLDER = "figures"
 
 
 def write_figures(run_dir: Path) -> None:
-    """Write `figures/NAME.svg` and `.png` for every figure that the records of a run have."""
+    """Write `figures/NAME.svg` and `.png` for every figure that the records of a run have.
+
+    Of many trainings, each has a map of its own there that the page draws itself.
+    """
     from energylens.report.figure import write_files
     from energylens.report.figures import figures
+    from energylens.report.heat_maps import heat_maps
     from energylens.report.records import read
 
     folder = run_dir / FOLDER
     folder.mkdir(exist_ok=True)
-    for figure in figures(read(run_dir)):
+    records = read(run_dir)
+    for figure in (*figures(records), *heat_maps(records)):
         write_files(figure, folder)
 
 

@@ -24,12 +24,14 @@ from energylens.report.image_methods import IMAGE_METHODS
 from energylens.report.method import METHODS, methods, references
 from energylens.report.oddities import looked
 from energylens.report.records import Records, read
+from energylens.report.runs_explorer import runs_explorer
 from energylens.report.text import several
+from energylens.report.training_methods import TRAINING_METHODS
 from energylens.results.format import duration, number
 
 PAGE = "report.html"
 SHOWN_ROWS = 60  # of a table view: the whole table is a click (CSV) or a file (Parquet) away
-SCRIPTS = ("page.js", "feature.js", "alignment.js", "dictionary.js", "browser.js")
+SCRIPTS = ("page.js", "feature.js", "alignment.js", "dictionary.js", "runs.js", "browser.js")
 # What a run that failed early has not said.
 UNSAID: dict[str, Any] = {
     "command": "", "key": "", "inputs": {}, "options": {}, "versions": {}, "code": {},
@@ -88,7 +90,11 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
     )  # fmt: skip
     style = _asset("page.css")
     script = "".join(_asset(name) for name in SCRIPTS)
-    told = IMAGE_METHODS if records.unit == "image" else (*METHODS, *DICTIONARY_METHODS)
+    told = (
+        IMAGE_METHODS
+        if records.unit == "image"
+        else (*METHODS, *DICTIONARY_METHODS, *TRAINING_METHODS)
+    )
     method = methods(records, told)
     return environment.get_template("page.html.j2").render(
         # Ours, read from the package: the only text that enters the page unescaped.
@@ -96,8 +102,9 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
         style_hash=_hash(style), script_hash=_hash(script),
         run={**UNSAID, **records.run}, summary=records.summary, grade=_grade(records.summary),
         strip=strip(records), cards=cards(records.summary), shown=shown,
-        explorer=alignment_explorer(records) or dictionary_explorer(records), cases=cases(records),
-        looked=looked(records),
+        explorer=(alignment_explorer(records) or dictionary_explorer(records)
+                  or runs_explorer(records)),
+        cases=cases(records), looked=looked(records),
         tables=[*records.tables.values(), *records.stored.values()], indexed=indexed,
         methods=method, references=references(method), number=number,
         several=several,

@@ -20,7 +20,8 @@ BATCH = 8192  # rows of a stored table that are decoded at a time
 SENTENCE = 4000  # characters kept of a text in JSON; cells of tables keep fewer
 
 # Tables of a row or more a feature and place: read some columns, or some rows, at a time.
-STREAMED = ("browse_features", "browse_contexts", "browse_windows", "browse_coactivations")
+STREAMED = ("browse_features", "browse_contexts", "browse_windows", "browse_coactivations",
+            "measurements", "training")  # fmt: skip
 
 # The energy that a study's findings rest on: of a language model, of a classifier.
 HEADLINES = ("downstream", "class_margin")

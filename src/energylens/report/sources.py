@@ -118,3 +118,15 @@ YULE = (
     "Yule, G. U. On the methods of measuring association between two attributes. Journal of the "
     "Royal Statistical Society 75(6), 1912."
 )
+KAPLAN_MEIER = (
+    "Kaplan, E. L., Meier, P. Nonparametric estimation from incomplete observations. "
+    "Journal of the American Statistical Association 53(282), 1958."
+)
+KILLICK = (
+    "Killick, R. et al. Optimal detection of changepoints with a linear computational cost. "
+    "Journal of the American Statistical Association 107(500), 2012."
+)
+RUDELSON = (
+    "Rudelson, M., Vershynin, R. Sampling from large matrices: an approach through geometric "
+    "functional analysis. Journal of the ACM 54(4), 2007."
+)

@@ -3,7 +3,7 @@
 
 const SPARE = 12; // rows drawn beyond either edge of the list
 const AT_ONCE = 400; // features whose words are read while nobody waits
-const PLACE = /^#feature=(.+\/\d+)$/;
+const PLACE = /^#(?:feature|training)=(.+\/\d+)$/;
 
 class Browser {
   constructor(view) {
@@ -108,7 +108,7 @@ class Browser {
       this.shown = fits.flat();
     }
     const count = this.shown.length.toLocaleString("en-US");
-    $("found").textContent = `${count} of ${this.features.length.toLocaleString("en-US")} features`
+    $("found").textContent = `${count} of ${this.features.length.toLocaleString("en-US")} ${this.view.noun ?? "feature"}s`
       + (told ? `, ${words.length && this.view.fit ? "best match" : told.replace(" first", "")} first` : "");
     $("list").scrollTop = 0;
     this.drawn = null;
@@ -156,8 +156,12 @@ class Browser {
     return row;
   }
 
+  place(feature) {
+    return `#${this.view.noun ?? "feature"}=${feature.key}`;
+  }
+
   link(feature) {
-    return make("a", { href: `#feature=${feature.key}`, title: feature.key },
+    return make("a", { href: this.place(feature), title: feature.key },
       make("i", { class: `mark ${feature.mark}`.trim(), "aria-hidden": "true" }), feature.name);
   }
 
@@ -187,7 +191,7 @@ class Browser {
 
   // Open at once, so that the next key counts from here; the address follows.
   go(feature, quiet) {
-    const place = `#feature=${feature.key}`;
+    const place = this.place(feature);
     this.open(feature);
     if (location.hash === place) return;
     if (quiet) location.replace(place);

@@ -6,7 +6,7 @@ class Page {
   }
 
   back() {
-    return make("button", { type: "button", class: "back", on: { click: () => this.browser.list() } }, "← all features");
+    return make("button", { type: "button", class: "back", on: { click: () => this.browser.list() } }, `← all ${this.browser.view.noun ?? "feature"}s`);
   }
 
   title(said, facts) {

@@ -1,0 +1,68 @@
+"""A file for each training: its layers over its steps, with what happened there."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from energylens.report.axes import Axes, frame
+from energylens.report.figure import Figure, Panel
+from energylens.report.palette import LIGHT
+from energylens.report.records import Records, Table
+from energylens.report.runs_explorer import maps, runs_explorer
+from energylens.report.training_runs import DETECTOR
+
+ROW = 24
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")  # a name comes from a file, and may be anything
+
+
+def heat_maps(records: Records) -> Iterator[Figure]:
+    """For paper: one figure a training, a panel a measure. None of them is on the page."""
+    runs, jumps = records.table("runs"), records.table("jumps")
+    if runs is None or runs_explorer(records) is None:
+        return
+    for number, run in enumerate(runs.text("run")):
+        own = jumps.equal("run", run).equal("detector", DETECTOR) if jumps is not None else None
+        found = list(maps(records, run))
+        height = 110 + ROW * max((len(sites) for _, sites, _, _ in found), default=1)
+        yield Figure(
+            name=f"run-{number}-{_NOT_PLAIN.sub('_', run)}", question=run, short=run, answer="", notes=(), method=("", ""),
+            panels=[
+                Panel(draw=partial(_draw, measure=name, sites=sites, steps=steps, values=values,
+                                   events=own), label=name, height=height)
+                for name, sites, steps, values in found
+            ],
+            columns=(), tells=(), wide=True,
+        )  # fmt: skip
+
+
+def _draw(
+    axes: Axes,
+    *,
+    measure: str,
+    sites: list[str],
+    steps: np.ndarray,
+    values: np.ndarray,
+    events: Table | None,
+) -> None:
+    """Rows from the input to the output, each from its own least value to its own largest."""
+    frame(axes, across="training step", up=f"{measure.replace('_', ' ')}, each layer on its scale")
+    known = np.isfinite(values).any(1)
+    low = np.nanmin(values[known], axis=1, keepdims=True)
+    span = np.nanmax(values[known], axis=1, keepdims=True) - low
+    shares = np.full(values.shape, np.nan)
+    shares[known] = (values[known] - low) / np.where(span > 0, span, 1)
+    edges = np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:]])
+    axes.pcolormesh(edges, np.arange(len(sites) + 1) - 0.5, shares, cmap="viridis",
+                    vmin=0, vmax=1, rasterized=True)  # fmt: skip
+    if events is not None:
+        mine = events.equal("measure", measure)
+        place = {site: row for row, site in enumerate(sites)}
+        y = [place.get(site, np.nan) for site in mine.text("site")]
+        axes.plot(mine.number("step"), y, "D", ms=4, color=LIGHT["repulsor"],
+                  mec=LIGHT["paper"], mew=0.6)  # fmt: skip
+    axes.set_yticks(range(len(sites)), sites, fontsize=9)
+    axes.set_ylim(len(sites) - 0.5, -0.5)
+    axes.margins(x=0)
+    axes.grid(visible=False)
