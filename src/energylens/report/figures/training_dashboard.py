@@ -218,8 +218,9 @@ def _answer(found: Trainings) -> str:
     if not found.jumps.rows:
         return "No change of any series is beyond its null."
     early = thirds(found.jumps.number("phase"))[0] / found.jumps.rows
+    series = several(int(found.series.sum()), "series", "series")
     return (
-        f"{several(found.jumps.rows, 'event')} in {several(int(found.series.sum()), 'series', 'series')};"
+        f"{several(found.jumps.rows, 'event')} in {series};"
         f" {percent(early)} of them in the first third of training, where an even spread would"
         " put 33 %."
     )
