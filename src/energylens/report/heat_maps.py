@@ -27,7 +27,8 @@ def heat_maps(records: Records) -> Iterator[Figure]:
         found = list(maps(records, run))
         height = 110 + ROW * max((len(sites) for _, sites, _, _ in found), default=1)
         yield Figure(
-            name=f"run-{number}-{_NOT_PLAIN.sub('_', run)}", question=run, short=run, answer="", notes=(), method=("", ""),
+            name=f"run-{number}-{_NOT_PLAIN.sub('_', run)}", question=run, short=run, answer="",
+            notes=(), method=("", ""),
             panels=[
                 Panel(draw=partial(_draw, measure=name, sites=sites, steps=steps, values=values,
                                    events=own), label=name, height=height)

@@ -54,8 +54,8 @@ def trainings(records: Records) -> Trainings | None:
     ours = jumps.equal("detector", DETECTOR)
     series = np.bincount([place[run] for run in settling.text("run") if run in place],
                          minlength=runs.rows)  # fmt: skip
-    return Trainings(runs=runs, jumps=ours, series=series,
-                     run_of=np.array([place[run] for run in ours.text("run")], dtype=int))  # fmt: skip
+    run_of = np.array([place[run] for run in ours.text("run")], dtype=int)
+    return Trainings(runs=runs, jumps=ours, series=series, run_of=run_of)
 
 
 def label(family: str) -> str:

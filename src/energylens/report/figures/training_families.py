@@ -1,4 +1,4 @@
-"""How do kinds of networks differ? For each family when its events are, and which layers have them."""
+"""How do kinds of networks differ? For each family when its events are, and in which layers."""
 
 from functools import partial
 
@@ -35,8 +35,8 @@ def figure(records: Records) -> Figure | None:
         name="training_families", question="When and where do the families of networks change?",
         short="Families", answer=_answer(found, families),
         notes=[
-            "above: events by part of training; grey: spread evenly; below: the layers with the most"
-            " events a training that has the layer, layers named by their place in the network",
+            "above: events by part of training; grey: spread evenly; below: the layers with the"
+            " most events a training that has the layer, layers named by their place in the network",
             "families differ in depth and data, so that a difference is not of the kind alone: the"
             " table of hypotheses has contrasts with the training as unit",
         ],
