@@ -36,7 +36,7 @@ def figure(records: Records) -> Figure | None:
         short="Families", answer=_answer(found, families),
         notes=[
             "above: events by part of training; grey: spread evenly; below: the layers with the"
-            " most events a training that has the layer, layers named by their place in the network",
+            " most events a training that has the layer, named by their place in the network",
             "families differ in depth and data, so that a difference is not of the kind alone: the"
             " table of hypotheses has contrasts with the training as unit",
         ],
