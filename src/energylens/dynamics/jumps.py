@@ -37,6 +37,7 @@ class JumpOptions:
         most: Jumps looked for in one series at most.
         apart: Samples between two jumps, and between a jump and the end of a series, at least.
         enter: Twice the log likelihood that a candidate must add before it is tested.
+        clear: What one must add that is no part of the noise whatever the null says.
         amplitude: Least size of a jump in units of the `noise` given.
         slopes: Whether changes of slope are looked for too.
     """
@@ -47,6 +48,7 @@ class JumpOptions:
     most: int = 8
     apart: int = 5
     enter: float = 16.0
+    clear: float = 25.0
     amplitude: float = 2.0
     slopes: bool = True
 
@@ -169,7 +171,9 @@ def _examine(
     rough = changing_scale(y, scale_basis)
     shapes = templates.shapes().to(y)
     chosen = _candidates(y, basis, rough, templates, shapes, options)
-    left = fit_noise(y, _columns(basis, shapes, chosen), rough, scale_basis)
+    clear = _losses(y, basis, shapes, chosen, rough) > options.clear
+    taken = torch.where(clear, chosen, -1)
+    left = fit_noise(y, _columns(basis, shapes, taken), rough, scale_basis)
     scale = left.scale
     alone = prepare(basis.expand(len(y), -1, -1), scale, templates)
     null = null_gains(alone, left, options.draws, block=options.block, generator=generator)
