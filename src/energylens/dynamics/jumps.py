@@ -16,14 +16,18 @@ from energylens.stats.changepoint import (
     tail_p,
 )
 from energylens.stats.multiplicity import benjamini_hochberg
-from energylens.stats.shifts import Templates, fit, prepare, ramps
+from energylens.stats.shifts import fit, prepare
+from energylens.stats.templates import Ramps, Templates, ramps, sigmoids
 
 KINDS = ("level", "slope")
-WIDTHS = (1, 4, 9, 19, 39, 79)
+# Samples of the rises that the null is scanned for, and from 10 to 90 % of those that are fitted.
+COARSE = (1, 4, 9, 19, 39, 79, 119)
+FINE = (0.0, *(2.0 * 1.35**k for k in range(13)))
 FEWEST = 40
 ROUNDING = 1e-7
 SCALE_TOLERANCE = 0.03
 SERIES_AT_ONCE = 32
+WITHIN = 1.0  # of the width of a shift: it reaches so far to either side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,7 @@ class Jumps:
         step: Training step at which a change of level is half done, or a slope changes.
         low: Start of the 95 % interval of the step.
         high: Its end.
-        width: Training steps that the change takes; 0 is within one sample.
+        width: Training steps from 10 to 90 % of a change; 0 is within one sample.
         amplitude: Of a change of level, in units of the series; of slope, per training step.
         kind: Index into `KINDS`: level or slope.
         p: Of the jump among the largest shifts of series without any.
@@ -128,8 +132,9 @@ def find_jumps(
     if len(steps) != samples:
         raise BadInput(f"{samples} samples need as many steps, got {len(steps)}: give one each")
     basis = saturating_basis(steps).to(values.device)
-    templates = ramps(samples, WIDTHS, margin=options.apart, slopes=options.slopes,
-                      device=values.device)  # fmt: skip
+    near_ends = {"margin": options.apart, "slopes": options.slopes}
+    coarse = ramps(samples, COARSE, **near_ends)
+    fine = sigmoids(samples, FINE, **near_ends)
     room = values.double()
     middle = room.mean(1, keepdim=True)
     size = room.std(1, keepdim=True)
@@ -140,10 +145,10 @@ def find_jumps(
     scale_basis = saturating_basis(steps, tolerance=SCALE_TOLERANCE).to(values.device)
     places = judged.nonzero()[:, 0]
     found = [
-        _examine(y[some], basis, scale_basis, templates, generator, options)
+        _examine(y[some], basis, scale_basis, coarse, fine, generator, options)
         for some in places.split(SERIES_AT_ONCE)
     ]
-    return _gathered(found, places, room, size[:, 0], steps, templates, noise, options)
+    return _gathered(found, places, room, size[:, 0], steps, fine, noise, options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,19 +168,21 @@ def _examine(
     y: Float64[Tensor, "series sample"],
     basis: Float64[Tensor, "sample column"],
     scale_basis: Float64[Tensor, "sample part"],
-    templates: Templates,
+    coarse: Ramps,
+    fine: Templates,
     generator: torch.Generator,
     options: JumpOptions,
 ) -> _Found:
     """Choose shifts, draw the null of their noise, and keep those that are beyond it."""
     rough = changing_scale(y, scale_basis)
-    shapes = templates.shapes().to(y)
-    chosen = _candidates(y, basis, rough, templates, shapes, options)
+    shapes = fine.shapes
+    any_ = prepare(basis.expand(len(y), -1, -1), rough, coarse).gain(y[:, None])[:, 0]
+    chosen = _candidates(y, basis, rough, fine, any_ > options.enter / 2, options)
     clear = _losses(y, basis, shapes, chosen, rough) > options.clear
     taken = torch.where(clear, chosen, -1)
     left = fit_noise(y, _columns(basis, shapes, taken), rough, scale_basis)
     scale = left.scale
-    alone = prepare(basis.expand(len(y), -1, -1), scale, templates)
+    alone = prepare(basis.expand(len(y), -1, -1), scale, coarse)
     null = null_gains(alone, left, options.draws, block=options.block, generator=generator)
     first = alone.gain(y[:, None])[:, 0]
     gains = _losses(y, basis, shapes, chosen, scale)
@@ -186,44 +193,58 @@ def _examine(
         chosen = chosen.scatter(1, worst, torch.where(weak, -1, chosen.gather(1, worst)))
         gains = _losses(y, basis, shapes, chosen, scale)
         p = tail_p(gains.T, null[:, None]).T
-    low, high = _dates(y, basis, shapes, chosen, scale, templates)
+    low, high = _dates(y, basis, chosen, scale, fine)
     return _Found(
         chosen=chosen, p=p, low=low, high=high,
-        weight=fit(y, _columns(basis, shapes, chosen), scale).weights[:, basis.shape[1]:],
+        weight=_weights(y, basis, shapes, chosen, scale),
         series_p=tail_p(torch.maximum(first, gains.nan_to_num(0).amax(1)), null),
         correlation=left.correlation,
     )  # fmt: skip
 
 
 def _candidates(
-    y: Tensor, basis: Tensor, scale: Tensor, templates: Templates, shapes: Tensor,
+    y: Tensor, basis: Tensor, scale: Tensor, templates: Templates, hopeful: Tensor,
     options: JumpOptions,
 ) -> Int[Tensor, "series order"]:  # fmt: skip
-    """Shifts that enter one by one while they add enough."""
+    """Shifts that enter one by one while they add enough; each entry moves the others to fit."""
     chosen = torch.full((len(y), options.most), -1, device=y.device)
-    open_ = torch.arange(len(y), device=y.device)
-    for order in range(options.most):
-        columns = _columns(basis, shapes, chosen[open_])
-        gains = prepare(columns, scale[open_], templates).gains(y[open_])
-        near = _near(chosen[open_], templates, options.apart)
-        gain, best = gains.masked_fill(near, -torch.inf).max(1)
+    running = hopeful.nonzero()[:, 0]
+    for order in range(options.most if len(running) else 0):
+        gain, best = _best(y, basis, scale, templates, chosen, running, order, options.apart)
         enter = gain > options.enter
-        open_ = open_[enter]
-        if not len(open_):
+        running, best = running[enter], best[enter]
+        if not len(running):
             break
-        chosen[open_, order] = best[enter]
+        chosen[running, order] = best
+        for earlier in range(order + 1 if order else 0):
+            chosen[running, earlier] = _best(
+                y, basis, scale, templates, chosen, running, earlier, options.apart
+            )[1]
     return chosen
 
 
+def _best(
+    y: Tensor, basis: Tensor, scale: Tensor, templates: Templates, chosen: Tensor,
+    rows: Tensor, order: int, apart: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The shift that adds most to all others that some series have, and what it adds."""
+    others = chosen[rows].index_fill(1, torch.tensor(order, device=y.device), -1)
+    columns = _columns(basis, templates.shapes, others)
+    gains = prepare(columns, scale[rows], templates).gains(y[rows])
+    return gains.masked_fill(_near(others, templates, apart), -torch.inf).max(1)
+
+
 def _near(chosen: Tensor, templates: Templates, apart: int) -> Tensor:
-    """Templates whose middle is too near one that was chosen."""
-    middle = templates.middle()
+    """Templates within a shift that was chosen: what its shape leaves is no shift of its own."""
+    middle, width = templates.middle, templates.width
     taken = torch.where(chosen < 0, -torch.inf, middle[chosen.clamp_min(0)])
-    return ((middle[None, None] - taken[..., None]).abs() < apart).any(1)
+    reach = (WITHIN * width[chosen.clamp_min(0)]).clamp_min(apart)
+    return ((middle[None, None] - taken[..., None]).abs() < reach[..., None]).any(1)
 
 
 def _columns(basis: Tensor, shapes: Tensor, chosen: Tensor) -> Tensor:
-    """The smooth columns and the chosen shifts; a column of zeros where none is chosen."""
+    """The smooth columns and the chosen shifts; zeros where a series has fewer than others."""
+    chosen = chosen[:, (chosen >= 0).any(0)]
     shifts = shapes[chosen.clamp_min(0)] * (chosen >= 0)[..., None]
     return torch.cat([basis.expand(len(chosen), -1, -1), shifts.mT], 2)
 
@@ -243,24 +264,34 @@ def _losses(
     return losses
 
 
+def _weights(
+    y: Tensor, basis: Tensor, shapes: Tensor, chosen: Tensor, scale: Tensor
+) -> Float64[Tensor, "series order"]:
+    """How large each chosen shift is; 0 where none is."""
+    used = (chosen >= 0).any(0)
+    found = fit(y, _columns(basis, shapes, chosen), scale).weights[:, basis.shape[1] :]
+    return y.new_zeros(chosen.shape).index_copy(1, used.nonzero()[:, 0], found)
+
+
 def _dates(
-    y: Tensor, basis: Tensor, shapes: Tensor, chosen: Tensor, scale: Tensor, templates: Templates
+    y: Tensor, basis: Tensor, chosen: Tensor, scale: Tensor, templates: Templates
 ) -> tuple[Tensor, Tensor]:
     """Between which samples the middle of each chosen shift lies, by profile likelihood."""
     low = y.new_full(chosen.shape, torch.nan)
     high = low.clone()
-    middle = templates.middle()
+    middle = templates.middle
     for order in range(chosen.shape[1]):
         some = (chosen[:, order] >= 0).nonzero()[:, 0]
         if not len(some):
             continue
         this = chosen[some, order]
         others = chosen[some].index_fill(1, torch.tensor(order, device=y.device), -1)
-        gains = prepare(_columns(basis, shapes, others), scale[some], templates).gains(y[some])
+        gains = prepare(_columns(basis, templates.shapes, others), scale[some], templates).gains(y[some])
         alike = templates.slope[None] == templates.slope[this][:, None]
         inside = alike & (gains >= gains.gather(1, this[:, None]) - date_drop())
-        low[some, order] = torch.where(inside, middle, torch.inf).amin(1)
-        high[some, order] = torch.where(inside, middle, -torch.inf).amax(1)
+        half = (templates.gap - 1) / 2
+        low[some, order] = torch.where(inside, middle - half, torch.inf).amin(1)
+        high[some, order] = torch.where(inside, middle + half, -torch.inf).amax(1)
     return low, high
 
 
@@ -293,20 +324,21 @@ def _gathered(
         return whole(name)[row, order] if found else values.new_empty(0)
 
     amplitude = of("weight") * size[series]
-    rise = templates.width[which]
-    last = len(steps) - 1
-    middle = templates.middle()[which]
-    date = middle.ceil().long()
-    slope = templates.slope[which]
-    first = (templates.start[which] - 1).clamp_min(0)
-    span = steps[(first + rise).clamp_max(last)] - steps[first]
+    middle, rise, slope = (
+        column[which] for column in (templates.middle, templates.width, templates.slope)
+    )
+    date, last = middle.ceil().long(), len(steps) - 1
+    begin = (middle - rise / 2).ceil().long().clamp(0, last)
+    end = torch.where(slope, last, (middle + rise / 2).floor().long().clamp(0, last))
+    span = (steps[end] - steps[begin]).clamp_min(0)
     if noise is not None:
         clear = amplitude.abs() >= options.amplitude * noise.to(amplitude)[series]
     else:
         clear = torch.ones_like(slope)
     return Jumps(
         series=series[clear], step=steps[date][clear],
-        low=steps[of("low").floor().long()][clear], high=steps[of("high").ceil().long()][clear],
+        low=steps[of("low").floor().long().clamp(0, last)][clear],
+        high=steps[of("high").ceil().long().clamp(0, last)][clear],
         width=torch.where(slope, 0, span)[clear],
         amplitude=torch.where(slope, amplitude / span, amplitude)[clear],
         kind=slope.long()[clear], p=of("p")[clear], q=series_q[series][clear],
@@ -316,7 +348,7 @@ def _gathered(
 
 def _in_order(row: Tensor, order: Tensor, chosen: Tensor, templates: Templates) -> tuple[Tensor, Tensor]:
     """By series, and within one by place."""
-    middle = templates.middle()[chosen[row, order]]
+    middle = templates.middle[chosen[row, order]]
     first = middle.argsort(stable=True)
     then = row[first].argsort(stable=True)
     return row[first][then], order[first][then]

@@ -1,97 +1,22 @@
 """Likelihood of a shift at any place of a series, beside a smooth course and correlated noise.
 
 The series is x = X β + a h + e: columns X, a template h with an amplitude, and noise e whose
-standard deviation may change and whose value is φ times the one before plus something new. A
-template is a ramp from 0 to 1; one of width 1 is a step, one that lasts to the end a change of
-slope. Every quantity is over all templates and all series at once.
+standard deviation may change and whose value is φ times the one before plus something new. Every
+quantity is over all templates and all series at once.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from energylens.stats.templates import Templates
+
 # Correlations of neighbours at which the likelihood is looked at.
-CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.985)
+CORRELATIONS = (0.0, 0.3, 0.55, 0.75, 0.88, 0.95, 0.985)
 # A template of which the columns leave less than this share is no other course than theirs.
 OWN_SHARE = 0.01
-# Places of a ramp that are tried within its width.
-PLACES = 4
-
-
-class Ramps(NamedTuple):
-    """Ramps of one width (0: they rise to the end), at every `stride`-th place from `start`."""
-
-    start: int
-    stop: int
-    stride: int
-    width: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Templates:
-    """Ramps that are 0 at first, and at their end 1.
-
-    Attributes:
-        groups: Those of one width.
-        samples: Length of the series.
-        start: Of each, the first sample that is above 0.
-        width: Samples that the rise takes; 1 is a step.
-        slope: Whether it rises to the end: a change of slope, not of level.
-    """
-
-    groups: tuple[Ramps, ...]
-    samples: int
-    start: Int[Tensor, " template"]
-    width: Int[Tensor, " template"]
-    slope: Bool[Tensor, " template"]
-
-    def shapes(self) -> Float64[Tensor, "template sample"]:
-        """The templates themselves."""
-        place = torch.arange(self.samples, device=self.start.device)
-        rise = (place - self.start[:, None] + 1) / self.width[:, None]
-        return rise.clamp(0, 1).double()
-
-    def counts(self) -> list[int]:
-        """Templates of each group."""
-        return [len(range(some.start, some.stop, some.stride)) for some in self.groups]
-
-    def middle(self) -> Float64[Tensor, " template"]:
-        """The place, in samples, at which a shift is half done, or a slope changes."""
-        return self.start - 1 + torch.where(self.slope, 0.0, self.width.double() / 2)
-
-
-def ramps(
-    samples: int,
-    widths: tuple[int, ...],
-    *,
-    margin: int,
-    slopes: bool = True,
-    device: torch.device | None = None,
-) -> Templates:
-    """Steps and ramps of some widths at every place, the wide ones at every few samples.
-
-    Args:
-        samples: Length of the series.
-        widths: Samples of a rise; those over a third of the series are left out.
-        margin: Samples that must be free of the rise at either end.
-        slopes: Whether changes of slope are among them.
-        device: Of the templates.
-    """
-    groups = [
-        Ramps(margin, samples - margin - width + 2, max(1, width // PLACES), width)
-        for width in widths if width <= samples / 3
-    ]  # fmt: skip
-    if slopes:
-        groups.append(Ramps(2 * margin, samples - 2 * margin, max(1, samples // 100), 0))
-    starts = [torch.arange(some.start, some.stop, some.stride, device=device) for some in groups]
-    widths_ = [start.new_full(start.shape, some.width) for start, some in zip(starts, groups)]
-    start, width = torch.cat(starts), torch.cat(widths_)
-    slope = width == 0
-    return Templates(groups=tuple(groups), samples=samples, start=start, slope=slope,
-                     width=torch.where(slope, samples - start, width))  # fmt: skip
 
 
 def whitened(
@@ -130,7 +55,7 @@ class Scan:
     """What a scan needs to know of the columns and the scale of some series.
 
     Attributes:
-        templates: The ramps that are tried.
+        templates: The shapes that are tried.
         scale: Standard deviation of what is new in each sample, up to a factor.
         basis: Orthonormal columns, whitened, by correlation.
         own: 1 / squared size of each whitened template beyond the columns, by correlation; 0 where
@@ -157,7 +82,7 @@ class Scan:
         sizes = self.own[k][:, None].to(residual).split(self.templates.counts(), -1)
         return [
             along.square_().mul_(size)
-            for along, size in zip(_onto(pulled, self.templates), sizes, strict=True)
+            for along, size in zip(self.templates.onto(pulled), sizes, strict=True)
         ]
 
     def gain(self, values: Float[Tensor, "series draw sample"]) -> Float[Tensor, "series draw"]:
@@ -175,7 +100,7 @@ class Scan:
     def gains(self, values: Float[Tensor, "series sample"]) -> Float[Tensor, "series template"]:
         """The same of every template."""
         without = values.new_full((len(values), 1), -torch.inf)
-        best = values.new_full((len(values), len(self.templates.start)), -torch.inf)
+        best = values.new_full((len(values), len(self.templates.shapes)), -torch.inf)
         for k, phi in enumerate(CORRELATIONS):
             residual = self.residual(values[:, None], k)
             squares = residual.square().sum(-1)
@@ -194,7 +119,7 @@ def prepare(
 
     A column of zeros is no column.
     """
-    shapes = templates.shapes().to(scale)
+    shapes = templates.shapes.to(scale)
     before = torch.nn.functional.pad(shapes, (1, 0))[:, :-1]
     u = scale.square().reciprocal().T
     squared, crossed, lagged = shapes.square() @ u, (shapes * before) @ u, before.square() @ u
@@ -203,8 +128,8 @@ def prepare(
         x = whitened(columns.mT, scale.new_tensor(phi).expand(1, 1), scale[:, None]).mT
         q = orthonormal(x)
         size = (squared - 2 * phi * crossed + phi**2 * lagged).T
-        pulled = _transposed(q.mT, phi, scale[:, None])
-        left = size - torch.cat(_onto(pulled, templates), -1).square().sum(1)
+        pulled = _transposed(q.mT, phi, scale[:, None]).float()  # precise enough, and the most work
+        left = size - torch.cat(templates.onto(pulled), -1).square_().sum(1)
         bases.append(q)
         own.append(torch.where(left > OWN_SHARE * size, left.reciprocal(), 0.0))
     return Scan(templates=templates, scale=scale, basis=torch.stack(bases), own=torch.stack(own))
@@ -270,20 +195,3 @@ def _transposed(new: Tensor, phi: float, scale: Tensor) -> Tensor:
     first = weighed[..., :1] * (1 - phi**2) ** 0.5
     here = torch.cat([first, weighed[..., 1:]], -1)
     return torch.cat([here[..., :-1] - phi * weighed[..., 1:], here[..., -1:]], -1)
-
-
-def _onto(values: Tensor, templates: Templates) -> list[Tensor]:
-    """Inner products with every template, by group: means of sums to the end."""
-    after = values.flip(-1).cumsum(-1).flip(-1)
-    summed = torch.nn.functional.pad(after.cumsum(-1), (1, 0))
-    products = []
-    for start, stop, stride, width in templates.groups:
-        if width == 1:
-            products.append(after[..., start:stop:stride].clone())
-        elif width:
-            end = summed[..., start + width : stop + width : stride]
-            products.append((end - summed[..., start:stop:stride]) / width)
-        else:
-            length = templates.samples - torch.arange(start, stop, stride, device=values.device)
-            products.append((summed[..., -1:] - summed[..., start:stop:stride]) / length)
-    return products
