@@ -162,6 +162,51 @@ def circular_shift(
     return shifted
 
 
+def circular_shifts(
+    values: Shaped[Tensor, "series sample"],
+    draws: int,
+    generator: torch.Generator,
+    *,
+    blocks: int = 1,
+    least: int = 1,
+) -> Shaped[Tensor, "draw series sample"]:
+    """Series turned round in time, each by its own random number of places, many times over.
+
+    Keeps the values of a series and how its neighbours go together, but breaks its alignment with
+    the other series. Within blocks of time it also keeps the course of the whole: what is left to
+    find is what goes together beyond a course that is shared.
+
+    Example:
+        >>> g = torch.Generator().manual_seed(0)
+        >>> drawn = circular_shifts(torch.arange(6)[None], 2, g, blocks=2)[:, 0]
+        >>> drawn[:, :3].sort(1).values.tolist(), bool((drawn != torch.arange(6)).all())
+        ([[0, 1, 2], [0, 1, 2]], True)
+
+    Args:
+        blocks: Parts of (nearly) equal length, turned one by one.
+        least: Fewest places, either way, by which a part is turned.
+
+    Raises:
+        InsufficientData: If a part is too short to be turned by as much.
+    """
+    series, samples = values.shape
+    edge = torch.linspace(0, samples, blocks + 1).round().long()
+    length = edge.diff()
+    free = length - 2 * least + 1  # numbers of places to choose from
+    if bool((free < 1).any()):
+        raise InsufficientData(
+            f"{blocks} parts of {samples} samples cannot be turned by {least} places either way:"
+            " take fewer parts, or measure more often"
+        )
+    drawn = torch.rand(draws, series, blocks, generator=generator, device=generator.device)
+    turn = (least + (drawn * free.to(drawn.device)).long()).to(values.device)
+    block = torch.repeat_interleave(torch.arange(blocks), length).to(values.device)
+    start, length = edge[:-1].to(values.device)[block], length.to(values.device)[block]
+    place = torch.arange(samples, device=values.device) - start
+    source = start + (place + turn[:, :, block]) % length
+    return values.expand(draws, series, samples).gather(2, source)
+
+
 def split_units(
     units: int, generator: torch.Generator
 ) -> tuple[Bool[Tensor, " unit"], Bool[Tensor, " unit"]]:

@@ -10,6 +10,7 @@ deviations of the resamples. They say how far ρ moves with other documents, as 
 do not undo the noise.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ from energylens.stats.interval import Interval
 
 # Two features are always ranked perfectly, one way or the other.
 FEWEST = 3
+ENUMERATED = 7  # items, of 5,040 orders
 LEVEL = 0.95
 
 
@@ -60,6 +62,57 @@ def spearman(x: Float[Tensor, "row item"], y: Float[Tensor, "row item"]) -> Floa
     scale = (a.square().sum(1) * b.square().sum(1)).sqrt()
     enough = (n[:, 0] >= FEWEST) & (scale > 0)
     return torch.where(enough, (a * b).sum(1) / scale, torch.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankTest:
+    """Spearman's ρ of a few items, and the two-sided p of dealing one side out anew.
+
+    Attributes:
+        p: Exact where all orders were gone through, else (1 + #) / (1 + draws); nan where ρ is.
+        draws: Orders that were compared with; None where they were all there are.
+    """
+
+    rho: Float64[Tensor, ""]
+    p: Float64[Tensor, ""]
+    draws: int | None
+
+
+def rank_test(
+    x: Float[Tensor, " item"],
+    y: Float[Tensor, " item"],
+    generator: torch.Generator,
+    *,
+    draws: int = 4999,
+) -> RankTest:
+    """Do two quantities go up together? Spearman's ρ against permutations of the items.
+
+    Up to seven items, all 5,040 orders are gone through. Items that are undefined in one are left
+    out.
+
+    Example:
+        >>> up = torch.arange(5.0)
+        >>> found = rank_test(up, up.square(), torch.Generator())
+        >>> found.rho.item(), round(found.p.item() * 120)  # 2 of the 120 orders are as extreme
+        (1.0, 2)
+    """
+    here = x.isfinite() & y.isfinite()
+    a, b = (average_ranks(values[here][None])[0] for values in (x, y))
+    n = len(a)
+    rho = spearman(x[None], y[None])[0]
+    if rho.isnan():
+        return RankTest(rho=rho, p=rho, draws=draws)
+    whole = n <= ENUMERATED
+    if whole:
+        orders = torch.tensor(list(itertools.permutations(range(n))), device=b.device)
+    else:
+        drawn = torch.rand(draws, n, generator=generator, device=generator.device)
+        orders = drawn.argsort(1).to(b.device)
+    a, b = a - a.mean(), b - b.mean()
+    null = ((b[orders] * a).sum(1) / (a.square().sum() * b.square().sum()).sqrt()).abs()
+    beyond = (null >= rho.abs() - 1e-9).sum().double()
+    p = beyond / len(orders) if whole else (1 + beyond) / (1 + draws)
+    return RankTest(rho=rho, p=p, draws=None if whole else draws)
 
 
 def precision_at_k(

@@ -1,0 +1,145 @@
+"""From the histories of many trainings to what happened in them, each finding beside its null."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from energylens.core.errors import BadInput, InsufficientData
+from energylens.dynamics.critical_periods import coordination, loss_link
+from energylens.dynamics.history import History
+from energylens.dynamics.order import order_of_settling
+from energylens.dynamics.settling import Settling, settling
+from energylens.stats.multiplicity import benjamini_hochberg
+from energylens.studies.dynamics_analysis.events import jump_rows
+
+Row = dict[str, Any]
+MEASURES = ("stable_rank", "participation_ratio")
+DRAWS = 2999
+
+
+def analyse(
+    histories: Mapping[str, History],
+    runs: pa.Table,
+    generator: torch.Generator,
+    *,
+    measures: Sequence[str] = MEASURES,
+    draws: int = DRAWS,
+) -> dict[str, pa.Table]:
+    """Events, settling, order, coordination, the link to the loss, and what follows from them.
+
+    Args:
+        histories: By run.
+        runs: One row a run, with `run`, `num_steps` and what the hypotheses compare: `family`,
+            `architecture`, `dataset`, `final_accuracy`, `chance_accuracy`.
+        measures: What events are looked for in; a run that has none of them is refused.
+        draws: Of each null.
+
+    Returns:
+        The tables `jumps`, `settling`, `order`, `coordination`, `loss_link`, by name.
+
+    Raises:
+        BadInput: If runs and histories do not agree, or a run lacks a measure.
+    """
+    info = _agree(histories, runs, measures)
+    length = {run: int(row["num_steps"]) for run, row in info.items()}
+    settled = {
+        (run, measure): settling(history.values[measure], history.steps)
+        for run, history in histories.items() for measure in measures
+    }  # fmt: skip
+    orders, together, links = [], [], []
+    for (run, measure), found in settled.items():
+        history, key = histories[run], {"run": run, "measure": measure}
+        orders.append(key | _order(history, found, length[run], generator, draws))
+        together.append(key | _coordination(history, measure, generator, draws))
+        links.append(key | _loss_link(history, measure, generator, draws))
+    for rows in (orders, together, links):
+        _adjusted(rows, "p", draws)
+    return {
+        "jumps": pa.Table.from_pylist(jump_rows(histories, length, measures, generator)),
+        "settling": pa.Table.from_pylist([
+            row for (run, measure), found in settled.items()
+            for row in _settling_rows(run, measure, histories[run], found)
+        ]),
+        "order": pa.Table.from_pylist(orders),
+        "coordination": pa.Table.from_pylist(together),
+        "loss_link": pa.Table.from_pylist(links),
+    }  # fmt: skip
+
+
+def _agree(
+    histories: Mapping[str, History], runs: pa.Table, measures: Sequence[str]
+) -> dict[str, Row]:
+    info = {row["run"]: row for row in runs.to_pylist()}
+    if set(info) != set(histories) or len(info) != len(runs):
+        odd = sorted(set(info) ^ set(histories))
+        raise BadInput(
+            f"the table of runs and the histories differ in {', '.join(odd[:5]) or 'a double run'}:"
+            " give one row and one history for each run"
+        )
+    for run, history in histories.items():
+        missing = [name for name in measures if name not in history.values]
+        if missing:
+            raise BadInput(
+                f"the run {run} was not measured in {', '.join(missing)}: it has"
+                f" {', '.join(history.values)}; choose among these"
+            )
+    return info
+
+
+def _settling_rows(run: str, measure: str, history: History, found: Settling) -> list[Row]:
+    depth = history.depth()
+    return [
+        {
+            "run": run, "site": site, "depth": float(depth[i]), "measure": measure,
+            "settled_step": float(found.step[i]), "censored": bool(found.censored[i]),
+            "drifts": bool(found.drifts[i]), "level": float(found.level[i]),
+            "band": float(found.band[i]),
+        }
+        for i, site in enumerate(history.sites)
+    ]  # fmt: skip
+
+
+def _order(
+    history: History, found: Settling, num_steps: int, generator: torch.Generator, draws: int
+) -> Row:
+    order = order_of_settling(
+        found.step, found.censored, history.depth(), num_steps, generator, draws=draws
+    )
+    return {
+        "rho": order.rho, "p": order.p, "spread": order.spread, "pattern": order.pattern.value,
+        "n": order.sites, "censored": int(found.censored.sum()),
+    }  # fmt: skip
+
+
+def _coordination(
+    history: History, measure: str, generator: torch.Generator, draws: int
+) -> Row:
+    names = ("strength", "null_mean", "null_sd", "p", "p_within", "max_coordination")
+    try:
+        found = coordination(history.values[measure], history.steps, generator, draws=draws)
+    except InsufficientData:
+        return dict.fromkeys(names, torch.nan)
+    values = (found.strength, found.null_mean, found.null_sd, found.p, found.p_within,
+              found.highest)  # fmt: skip
+    return dict(zip(names, values, strict=True))
+
+
+def _loss_link(history: History, measure: str, generator: torch.Generator, draws: int) -> Row:
+    names = ("lag", "correlation", "null_mean", "null_sd", "p", "p_course", "share_falling",
+             "base_rate")  # fmt: skip
+    loss = history.training.get("loss", torch.full((len(history.steps),), torch.nan))
+    try:
+        found = loss_link(history.values[measure], history.steps, loss, generator, draws=draws)
+    except InsufficientData:
+        return dict.fromkeys(names, torch.nan)
+    return {name: getattr(found, name) for name in names}
+
+
+def _adjusted(rows: list[Row], name: str, draws: int) -> None:
+    """Put q beside p, over all runs and measures."""
+    p = torch.tensor([row[name] for row in rows], dtype=torch.float64)
+    for row, q in zip(rows, benjamini_hochberg(p, draws=draws).tolist(), strict=True):
+        row["q"] = q
