@@ -82,7 +82,7 @@ def jump_types(
 
     Raises:
         BadInput: If there are not four features.
-        InsufficientData: If fewer than 20 jumps have them all, or fewer than 19 draws are asked for.
+        InsufficientData: If fewer than 20 jumps have them all, or there are fewer than 19 draws.
     """
     if features.shape[1] != len(FEATURES):
         raise BadInput(
@@ -126,13 +126,17 @@ def _logarithms(features: Tensor) -> Tensor:
 
 
 def _raw(centres: Tensor) -> Tensor:
-    columns = [c.exp() if name in _RANKED else c for name, c in zip(FEATURES, centres.T, strict=True)]
+    columns = [
+        c.exp() if name in _RANKED else c for name, c in zip(FEATURES, centres.T, strict=True)
+    ]
     return torch.stack(columns, dim=1)
 
 
 def _clearest(x: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Clusters of the number at which they are clearest, and the mean silhouette there."""
-    some = torch.randperm(len(x), generator=generator, device=generator.device)[:SAMPLED].to(x.device)
+    some = torch.randperm(len(x), generator=generator, device=generator.device)[:SAMPLED].to(
+        x.device
+    )
     distance = torch.cdist(x[some], x[some])
     best, clearest = torch.zeros(len(x), dtype=torch.long), x.new_tensor(-torch.inf)
     for k in range(2, min(most, len(x) - 1) + 1):
@@ -152,7 +156,7 @@ def _k_means(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 
 def _silhouette(distance: Float64[Tensor, "jump jump"], clusters: Tensor) -> Tensor:
-    """Mean of (b − a) / max(a, b): a to the own cluster, b to the nearest other (Rousseeuw 1987)."""
+    """Mean (b − a) / max(a, b): a to the own cluster, b to the nearest other (Rousseeuw 1987)."""
     member = torch.nn.functional.one_hot(clusters).double()
     member = member[:, member.sum(0) > 0]
     if member.shape[1] < 2:
@@ -186,7 +190,7 @@ def _stability(
 
 
 def _described(centre: Tensor, found: Tensor) -> str:
-    """A centroid in words: where it lies by thirds, of the scale or of all jumps, and its numbers."""
+    """A centroid in words: where it lies by thirds, of its scale or of all jumps, and numbers."""
     said = []
     for name, value, column in zip(FEATURES, centre.tolist(), found.T, strict=True):
         where = float((column < value).double().mean()) if name in _RANKED else value

@@ -1,4 +1,4 @@
-"""In which order the sites of a network settle: from its input up, from its output down, or at once.
+"""In which order sites settle: from the input up, from the output down, or at once.
 
 Depth comes from the order of modules. A site that had not settled when the training ended settled
 later than all that had. That an order cannot be told from chance does not make sites simultaneous:
@@ -90,7 +90,9 @@ def order_of_settling(
     last = time[~censored].amax() if bool((~censored).any()) else time.new_zeros(())
     ranked = torch.where(censored, last + 1, time)
     test = rank_test(depth, ranked, generator, draws=draws)
-    spread = float((time.amax() - time.amin()) / num_steps) if not bool(censored.any()) else torch.nan
+    spread = (
+        float((time.amax() - time.amin()) / num_steps) if not bool(censored.any()) else torch.nan
+    )
     rho, p = float(test.rho), float(test.p)
     return Order(
         rho=rho, p=p, spread=spread, pattern=_pattern(rho, p, spread, together),

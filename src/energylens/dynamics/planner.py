@@ -274,7 +274,8 @@ def load_checkpoint(folder: Path | str, step: int) -> dict[str, Tensor]:
     if not path.is_file():
         there = sorted(int(p.stem.split("_")[1]) for p in Path(folder).glob("step_*.safetensors"))
         raise BadInput(
-            f"no checkpoint of step {step} in {folder}: there is {', '.join(map(str, there)) or 'none'}"
+            f"no checkpoint of step {step} in {folder}: there is"
+            f" {', '.join(map(str, there)) or 'none'}"
         )
     try:
         return load(path.read_bytes())

@@ -66,7 +66,7 @@ class Settling:
 def settling(
     values: Float[Tensor, "series sample"],
     steps: Int[Tensor, " sample"],
-    options: SettlingOptions = SettlingOptions(),  # noqa: B008 (frozen)
+    options: SettlingOptions = SettlingOptions(),
 ) -> Settling:
     """Find when each series settles, in training steps.
 

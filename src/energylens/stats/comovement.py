@@ -51,8 +51,8 @@ def comovement_test(
     count, samples = series.shape
     if count < 2 or samples < 2 or draws < 19:
         raise InsufficientData(
-            f"moving together takes 2 series of 2 samples and 19 draws, got {count} of {samples} and"
-            f" {draws}: measure more"
+            f"moving together takes 2 series of 2 samples and 19 draws, got {count} of {samples}"
+            f" and {draws}: measure more"
         )
     off = series.double() - series.double().mean(1, keepdim=True)
     spectrum = torch.fft.rfft(off, dim=1)

@@ -153,7 +153,9 @@ def log_rank(
     at = time[~censored].unique()
     risk = _risk(time, censored, at)
     score = (~censored).double() - risk
-    by_unit = torch.zeros(units, dtype=torch.float64, device=time.device).index_add(0, number, score)
+    by_unit = torch.zeros(units, dtype=torch.float64, device=time.device).index_add(
+        0, number, score
+    )
     member = torch.nn.functional.one_hot(of).double()
     excess = by_unit @ member
     expected = torch.zeros_like(excess).index_add(0, group, risk)
@@ -215,8 +217,8 @@ def _check(time: Tensor, censored: Tensor) -> None:
         raise InsufficientData("a survival curve needs a subject, got none: measure some")
     if len(time) != len(censored) or not bool(time.isfinite().all()):
         raise BadInput(
-            f"each of {len(time)} subjects needs a finite time and a mark, got {len(censored)} marks:"
-            " give a censored one the time until which it was watched"
+            f"each of {len(time)} subjects needs a finite time and a mark, got {len(censored)}"
+            " marks: give a censored one the time until which it was watched"
         )
 
 

@@ -5,19 +5,23 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.dynamics.critical_periods import coordination, loss_link
 from energylens.dynamics.history import History
+from energylens.dynamics.jumps import JumpOptions
 from energylens.dynamics.order import order_of_settling
 from energylens.dynamics.settling import Settling, settling
-from energylens.stats.multiplicity import benjamini_hochberg
-from energylens.studies.dynamics_analysis.events import jump_rows
+from energylens.stats.multiplicity import benjamini_hochberg, draws_needed
+from energylens.studies.dynamics_analysis.events import JUMPS, jump_rows
 
 Row = dict[str, Any]
 MEASURES = ("stable_rank", "participation_ratio")
-DRAWS = 2999
+DRAWS = 1999
+COORDINATION = ("strength", "null_mean", "null_sd", "p", "strength_course", "null_mean_course",
+                "null_sd_course", "p_course", "max_coordination")  # fmt: skip
+LOSS_LINK = ("lag", "correlation", "null_mean", "null_sd", "p", "correlation_course", "p_course",
+             "share_falling", "base_rate")  # fmt: skip
 
 
 def analyse(
@@ -26,7 +30,8 @@ def analyse(
     generator: torch.Generator,
     *,
     measures: Sequence[str] = MEASURES,
-    draws: int = DRAWS,
+    draws: int | None = None,
+    options: JumpOptions | None = None,
 ) -> dict[str, pa.Table]:
     """Events, settling, order, coordination, the link to the loss, and what follows from them.
 
@@ -35,7 +40,8 @@ def analyse(
         runs: One row a run, with `run`, `num_steps` and what the hypotheses compare: `family`,
             `architecture`, `dataset`, `final_accuracy`, `chance_accuracy`.
         measures: What events are looked for in; a run that has none of them is refused.
-        draws: Of each null.
+        draws: Of each null; by default as many as the number of runs needs for its q.
+        options: How jumps are looked for.
 
     Returns:
         The tables `jumps`, `settling`, `order`, `coordination`, `loss_link`, by name.
@@ -44,6 +50,7 @@ def analyse(
         BadInput: If runs and histories do not agree, or a run lacks a measure.
     """
     info = _agree(histories, runs, measures)
+    draws = max(DRAWS, draws_needed(len(info) * len(measures))) if draws is None else draws
     length = {run: int(row["num_steps"]) for run, row in info.items()}
     settled = {
         (run, measure): settling(history.values[measure], history.steps)
@@ -57,8 +64,9 @@ def analyse(
         links.append(key | _loss_link(history, measure, generator, draws))
     for rows in (orders, together, links):
         _adjusted(rows, "p", draws)
+    jumps = jump_rows(histories, length, measures, generator, options or JumpOptions())
     return {
-        "jumps": pa.Table.from_pylist(jump_rows(histories, length, measures, generator)),
+        "jumps": pa.Table.from_pylist(jumps, schema=JUMPS),
         "settling": pa.Table.from_pylist([
             row for (run, measure), found in settled.items()
             for row in _settling_rows(run, measure, histories[run], found)
@@ -114,28 +122,24 @@ def _order(
     }  # fmt: skip
 
 
-def _coordination(
-    history: History, measure: str, generator: torch.Generator, draws: int
-) -> Row:
-    names = ("strength", "null_mean", "null_sd", "p", "p_within", "max_coordination")
+def _coordination(history: History, measure: str, generator: torch.Generator, draws: int) -> Row:
     try:
         found = coordination(history.values[measure], history.steps, generator, draws=draws)
     except InsufficientData:
-        return dict.fromkeys(names, torch.nan)
-    values = (found.strength, found.null_mean, found.null_sd, found.p, found.p_within,
-              found.highest)  # fmt: skip
-    return dict(zip(names, values, strict=True))
+        return dict.fromkeys(COORDINATION, torch.nan)
+    beyond, whole = found.beyond, found.whole
+    values = (beyond.variance, beyond.null_mean, beyond.null_sd, beyond.p, whole.variance,
+              whole.null_mean, whole.null_sd, whole.p, found.highest)  # fmt: skip
+    return dict(zip(COORDINATION, values, strict=True))
 
 
 def _loss_link(history: History, measure: str, generator: torch.Generator, draws: int) -> Row:
-    names = ("lag", "correlation", "null_mean", "null_sd", "p", "p_course", "share_falling",
-             "base_rate")  # fmt: skip
     loss = history.training.get("loss", torch.full((len(history.steps),), torch.nan))
     try:
         found = loss_link(history.values[measure], history.steps, loss, generator, draws=draws)
     except InsufficientData:
-        return dict.fromkeys(names, torch.nan)
-    return {name: getattr(found, name) for name in names}
+        return dict.fromkeys(LOSS_LINK, torch.nan)
+    return {name: getattr(found, name) for name in LOSS_LINK}
 
 
 def _adjusted(rows: list[Row], name: str, draws: int) -> None:

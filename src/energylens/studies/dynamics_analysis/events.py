@@ -3,16 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from energylens.dynamics.critical_periods import velocity
 from energylens.dynamics.history import History
-from energylens.dynamics.jumps import Jumps, find_jumps
+from energylens.dynamics.jumps import KINDS, JumpOptions, Jumps, find_jumps
 
 Row = dict[str, Any]
 DETECTOR = "energylens"
-AROUND = 2  # samples either way in which an event's speed is read
+JUMPS = pa.schema([
+    *((name, pa.string()) for name in ("run", "site")), ("depth", pa.float64()),
+    ("measure", pa.string()), *((name, pa.int64()) for name in ("step", "low", "high")),
+    *((name, pa.float64()) for name in ("amplitude", "size", "speed")),
+    ("direction", pa.string()), ("phase", pa.float64()), ("kind", pa.string()),
+    ("p", pa.float64()), ("q", pa.float64()), ("type", pa.int64()), ("detector", pa.string()),
+])  # fmt: skip
 
 
 def jump_rows(
@@ -20,6 +26,7 @@ def jump_rows(
     num_steps: Mapping[str, int],
     measures: Sequence[str],
     generator: torch.Generator,
+    options: JumpOptions,
 ) -> list[Row]:
     """Every event of every site and measure.
 
@@ -34,8 +41,8 @@ def jump_rows(
         values = _stacked({run: histories[run].values for run in runs}, measures)
         again = _stacked({run: histories[run].again for run in runs}, measures)
         steps = histories[runs[0]].steps
-        found = find_jumps(values, steps, generator, noise=_noise(values, again))
-        rows += _rows(found, keys, histories, num_steps, velocity(values, steps).abs(), steps)
+        found = find_jumps(values, steps, generator, noise=_noise(values, again), options=options)
+        rows += _rows(found, keys, histories, num_steps, values)
     return rows
 
 
@@ -72,22 +79,24 @@ def _rows(
     keys: Sequence[tuple[str, str, int]],
     histories: Mapping[str, History],
     num_steps: Mapping[str, int],
-    speed: Tensor,
-    steps: Tensor,
+    values: Tensor,
 ) -> list[Row]:
     depths = {run: history.depth().tolist() for run, history in histories.items()}
+    span = values.amax(1) - values.amin(1)
     rows = []
     for i, series in enumerate(found.series.tolist()):
         run, measure, place = keys[series]
         step, amplitude = int(found.step[i]), float(found.amplitude[i])
-        at = int(torch.searchsorted(steps, step))
-        near = speed[series, max(0, at - AROUND) : at + AROUND]
+        level = KINDS[int(found.kind[i])] == "level"
+        took = max(int(found.width[i]), int(histories[run].steps.diff().amin()))
         rows.append({
             "run": run, "site": histories[run].sites[place], "depth": depths[run][place],
             "measure": measure, "step": step, "low": int(found.low[i]),
             "high": int(found.high[i]), "amplitude": amplitude,
-            "speed": float(near.nan_to_num(0).amax()), "direction": "up" if amplitude > 0 else "down",
-            "phase": step / num_steps[run], "kind": str(found.kind[i]), "p": float(found.p[i]),
-            "q": float(found.q[i]), "detector": DETECTOR,
+            "size": abs(amplitude) / float(span[series]) if level else torch.nan,
+            "speed": abs(amplitude) / took if level else abs(amplitude),
+            "direction": "up" if amplitude > 0 else "down", "phase": step / num_steps[run],
+            "kind": KINDS[int(found.kind[i])], "p": float(found.p[i]), "q": float(found.q[i]),
+            "detector": DETECTOR,
         })  # fmt: skip
     return rows

@@ -18,7 +18,9 @@ _OWN = ("run", "site", "depth", "step", "ceiling")
 def history_tables(histories: Mapping[str, History]) -> dict[str, pa.Table]:
     """The tables `measurements` and `training`; what was not measured is nan."""
     return {
-        "measurements": _joined([_measurements(run, history) for run, history in histories.items()]),
+        "measurements": _joined(
+            [_measurements(run, history) for run, history in histories.items()]
+        ),
         "training": _joined([_training(run, history) for run, history in histories.items()]),
     }
 
