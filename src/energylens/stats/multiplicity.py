@@ -97,6 +97,43 @@ def resampling_p(
     return torch.where(undefined, torch.nan, (1 + beyond) / (1 + len(null)))
 
 
+def two_sided_p(
+    observed: Float[Tensor, "*shape"], null: Float[Tensor, " draw *shape"]
+) -> Float64[Tensor, "*shape"]:
+    """Twice the smaller of the two one-sided `resampling_p`, at most 1.
+
+    Example:
+        >>> two_sided_p(torch.tensor(9.0), torch.arange(8.0)).item() * 9
+        2.0
+    """
+    either = torch.minimum(resampling_p(observed, null), resampling_p(-observed, -null))
+    return (2 * either).clamp(max=1)
+
+
+def combined_p(p: Float[Tensor, " test"], *, draws: int) -> tuple[float, int]:
+    """One p of several independent tests of a kind, and how many were defined (Stouffer 1949).
+
+    A small p comes from many tests that are a little small, where one that is very small does not
+    suffice. From `scipy.stats.combine_pvalues`.
+
+    Example:
+        >>> found, tests = combined_p(torch.tensor([0.1, 0.1, 0.1, 0.1, torch.nan]), draws=999)
+        >>> round(found, 4), tests
+        (0.0052, 4)
+
+    Args:
+        draws: Draws of the null that each p was resampled from; none is taken for closer to 1
+            than 1 − 1 / (2 draws).
+    """
+    from scipy.stats import combine_pvalues
+
+    known = p[~p.isnan()].double()
+    if len(known) == 0:
+        return math.nan, 0
+    p = known.clamp(max=1 - 1 / (2 * draws))
+    return float(combine_pvalues(p.numpy(force=True), method="stouffer").pvalue), len(known)
+
+
 def max_t(
     scores: Float[Tensor, "unit feature"],
     *,

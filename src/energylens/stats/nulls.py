@@ -1,10 +1,11 @@
 """What a measurement is compared with: the same thing with the effect taken out."""
 
 import torch
-from jaxtyping import Bool, Float, Int, Num, Shaped
+from jaxtyping import Bool, Float, Float64, Int, Num, Shaped
 from torch import Tensor
 
 from energylens.core.errors import BadInput, InsufficientData
+from energylens.stats.ranking import average_ranks
 
 FEATURES_AT_ONCE = 256
 
@@ -52,14 +53,19 @@ def states_alike(
     """
     if len(rows) < 2:
         raise InsufficientData(f"a covariance needs 2 rows, got {len(rows)}: give more text")
-    wide = rows.double()
-    mean = wide.mean(0)
-    spread = torch.linalg.eigh(torch.cov(wide.T).reshape(rows.shape[1], -1))
-    root = spread.eigenvectors * spread.eigenvalues.clamp_min(0).sqrt()
-    drawn = torch.randn(len(sizes), rows.shape[1], generator=generator, device=generator.device,
-                        dtype=torch.float64)  # fmt: skip
-    states = mean + drawn.to(rows.device) @ root.T
+    states = _normal_rows(rows.double(), len(sizes), generator)
     return (states * (sizes / torch.linalg.vector_norm(states, dim=1))[:, None]).to(rows)
+
+
+def _normal_rows(
+    rows: Float64[Tensor, "row d"], count: int, generator: torch.Generator
+) -> Float64[Tensor, "count d"]:
+    """Normal rows with the mean and covariance of some rows."""
+    spread = torch.linalg.eigh(torch.cov(rows.T).reshape(rows.shape[1], -1))
+    root = spread.eigenvectors * spread.eigenvalues.clamp_min(0).sqrt()
+    drawn = torch.randn(count, rows.shape[1], generator=generator, device=generator.device,
+                        dtype=torch.float64)  # fmt: skip
+    return rows.mean(0) + drawn.to(rows.device) @ root.T
 
 
 def permute_rows(
@@ -99,6 +105,31 @@ def permute_columns(
         drawn = torch.rand(here.shape, generator=generator, device=generator.device)
         dealt[:, start : start + here.shape[1]] = here.gather(0, drawn.argsort(0).to(here.device))
     return dealt
+
+
+def copula_surrogate(
+    matrix: Float[Tensor, "row column"], generator: torch.Generator
+) -> Float[Tensor, "row column"]:
+    """Rows with the values of each column and the rank correlations of all, and nothing else.
+
+    The ranks are those of normal rows with the correlations of the columns' normal scores, so
+    whatever is in the columns beyond that, such as clusters, is not in the surrogate.
+
+    Example:
+        >>> g = torch.Generator().manual_seed(0)
+        >>> one = torch.arange(5.0)[:, None]
+        >>> copula_surrogate(torch.cat([one, 2 * one], 1), g).diff(dim=1).sum().item()
+        10.0
+
+    Raises:
+        InsufficientData: If there are fewer than two rows.
+    """
+    rows = len(matrix)
+    if rows < 2:
+        raise InsufficientData(f"a correlation needs 2 rows, got {rows}: give more")
+    scores = torch.special.ndtri((average_ranks(matrix.T).T - 0.5) / rows)
+    drawn = _normal_rows(scores, rows, generator)
+    return matrix.sort(0).values.gather(0, drawn.argsort(0).argsort(0))
 
 
 def unit_permutation(

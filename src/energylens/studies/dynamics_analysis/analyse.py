@@ -1,6 +1,6 @@
 """From the histories of many trainings to what happened in them, each finding beside its null."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +13,10 @@ from energylens.dynamics.jumps import JumpOptions
 from energylens.dynamics.order import order_of_settling
 from energylens.dynamics.settling import Settling, settling
 from energylens.stats.multiplicity import benjamini_hochberg, draws_needed
+from energylens.studies.dynamics_analysis.curves import curve_rows
 from energylens.studies.dynamics_analysis.events import JUMPS, jump_rows
+from energylens.studies.dynamics_analysis.hypotheses import Material, hypothesis_rows
+from energylens.studies.dynamics_analysis.types import type_jumps, type_rows
 
 Row = dict[str, Any]
 MEASURES = ("stable_rank", "participation_ratio")
@@ -44,37 +47,57 @@ def analyse(
         options: How jumps are looked for.
 
     Returns:
-        The tables `jumps`, `settling`, `order`, `coordination`, `loss_link`, by name.
+        By name, the tables `jumps`, `jump_types`, `settling`, `settling_curves`, `order`,
+        `coordination`, `loss_link` and `hypotheses`.
 
     Raises:
         BadInput: If runs and histories do not agree, or a run lacks a measure.
     """
     info = _agree(histories, runs, measures)
+    options = options or JumpOptions()
     draws = max(DRAWS, draws_needed(len(info) * len(measures))) if draws is None else draws
     length = {run: int(row["num_steps"]) for run, row in info.items()}
-    settled = {
-        (run, measure): settling(history.values[measure], history.steps)
-        for run, history in histories.items() for measure in measures
-    }  # fmt: skip
-    orders, together, links = [], [], []
-    for (run, measure), found in settled.items():
-        history, key = histories[run], {"run": run, "measure": measure}
-        orders.append(key | _order(history, found, length[run], generator, draws))
-        together.append(key | _coordination(history, measure, generator, draws))
-        links.append(key | _loss_link(history, measure, generator, draws))
-    for rows in (orders, together, links):
-        _adjusted(rows, "p", draws)
-    jumps = jump_rows(histories, length, measures, generator, options or JumpOptions())
+    rows: dict[str, list[Row]] = {name: [] for name in ("settling", "order", *JUDGED)}
+    for run, history in histories.items():
+        for measure in measures:
+            key, found = {"run": run, "measure": measure}, settling(history.values[measure],
+                                                                    history.steps)  # fmt: skip
+            rows["settling"] += _settling_rows(run, measure, history, found)
+            rows["order"].append(key | _order(history, found, length[run], generator, draws))
+            for name, judge in JUDGED.items():
+                rows[name].append(key | judge(history, measure, generator, draws))
+    for name in ("order", *JUDGED):
+        _adjusted(rows[name], draws)
+    rows["jumps"] = jump_rows(histories, length, measures, generator, options)
+    types = type_jumps(rows["jumps"], generator)
+    rows["jump_types"] = type_rows(types)
+    rows["settling_curves"] = curve_rows(rows["settling"], info, measures)
+    materials = [_material(measure, info, histories, rows, options, draws) for measure in measures]
+    rows["hypotheses"] = hypothesis_rows(materials, types, generator)
     return {
-        "jumps": pa.Table.from_pylist(jumps, schema=JUMPS),
-        "settling": pa.Table.from_pylist([
-            row for (run, measure), found in settled.items()
-            for row in _settling_rows(run, measure, histories[run], found)
-        ]),
-        "order": pa.Table.from_pylist(orders),
-        "coordination": pa.Table.from_pylist(together),
-        "loss_link": pa.Table.from_pylist(links),
-    }  # fmt: skip
+        name: pa.Table.from_pylist(found, schema=JUMPS if name == "jumps" else None)
+        for name, found in rows.items()
+    }
+
+
+def _material(
+    measure: str, info: Mapping[str, Row], histories: Mapping[str, History],
+    rows: Mapping[str, list[Row]], options: JumpOptions, draws: int,
+) -> Material:  # fmt: skip
+    """What the hypotheses of one measure are asked of."""
+    watched = [
+        [float(history.steps[place]) / info[run]["num_steps"]
+         for place in (options.apart, -1 - options.apart)]
+        for run, history in ((run, histories[run]) for run in info)
+    ]  # fmt: skip
+    mine = {
+        name: [row for row in rows[name] if row["measure"] == measure]
+        for name in ("jumps", "settling", "order", *JUDGED)
+    }
+    return Material(
+        measure=measure, runs=list(info.values()), histories=histories,
+        watched=torch.tensor(watched, dtype=torch.float64), draws=draws, **mine,
+    )  # fmt: skip
 
 
 def _agree(
@@ -142,8 +165,14 @@ def _loss_link(history: History, measure: str, generator: torch.Generator, draws
     return {name: getattr(found, name) for name in LOSS_LINK}
 
 
-def _adjusted(rows: list[Row], name: str, draws: int) -> None:
+def _adjusted(rows: list[Row], draws: int) -> None:
     """Put q beside p, over all runs and measures."""
-    p = torch.tensor([row[name] for row in rows], dtype=torch.float64)
+    p = torch.tensor([row["p"] for row in rows], dtype=torch.float64)
     for row, q in zip(rows, benjamini_hochberg(p, draws=draws).tolist(), strict=True):
         row["q"] = q
+
+
+# What is judged of each run and measure, by the table that it goes to.
+JUDGED: dict[str, Callable[[History, str, torch.Generator, int], Row]] = {
+    "coordination": _coordination, "loss_link": _loss_link,
+}  # fmt: skip
