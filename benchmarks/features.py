@@ -2,7 +2,7 @@
 
     python benchmarks/features.py [--shapes n4096d768m16384k32 ...] [--rounds 5] [--threads 1]
                                   [--clock cpu|wall] [--device cpu|cuda] [--only NAME]
-                                  [--peers .venv-peers/bin/python]
+                                  [--peers .venv-peers/bin/python] [--add]
 
 Every contender runs in a process of its own, beside the fp32 encoder product of the same shape in
 that process; the ratio of medians is reported, as one JSON line a contender. `--clock cpu`
@@ -309,6 +309,13 @@ def environment(threads: int, device: str) -> dict[str, object]:
     }  # fmt: skip
 
 
+def earlier(path: Path, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What stands in a file of results and was not measured again."""
+    again = {(line["contender"], line["shape"]) for line in lines}
+    stored = json.loads(path.read_text(encoding="utf-8"))["contenders"] if path.exists() else []
+    return [line for line in stored if (line["contender"], line["shape"]) not in again]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES))
@@ -318,6 +325,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peers", default=".venv-peers/bin/python")
     parser.add_argument("--only", default="", help="contenders whose name holds this")
+    parser.add_argument("--add", action="store_true", help="to what was measured before")
     parser.add_argument("--contender", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.clock = options.clock or ("wall" if options.device == "cuda" else "cpu")
@@ -337,16 +345,17 @@ def main() -> None:
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
         sys.stdout.flush()
         lines.append(found)
-    if not options.only:
+    usual = (options.device, options.threads, options.clock) == ("cpu", 1, "cpu")
+    other = f"-{options.device}-{options.threads}-threads-{options.clock}"
+    path = RESULTS / f"features{'' if usual else other}.json"
+    if options.add or not options.only:
         RESULTS.mkdir(exist_ok=True)
+        lines = (earlier(path, lines) if options.add else []) + lines
         text = json.dumps(
             {"benchmark": "features", "unit": "fp32 encoder product of the same process",
              "contenders": lines, "environment": environment(options.threads, options.device)},
             indent=2, ensure_ascii=False,
         )  # fmt: skip
-        usual = (options.device, options.threads, options.clock) == ("cpu", 1, "cpu")
-        other = f"-{options.device}-{options.threads}-threads-{options.clock}"
-        path = RESULTS / f"features{'' if usual else other}.json"
         path.write_text(text + "\n", encoding="utf-8")
 
 
