@@ -1,13 +1,14 @@
 """Over how many dimensions activations are spread, each measure beside that of isotropic noise.
 
 All are functions of the variances along the principal axes, the squared singular values of the
-row × unit matrix, which come from the smaller of its two Gram matrices. The product is taken in
-the dtype of the activations and decomposed in float64. What float32 loses is known: a variance
-below 2.4e-7 of the largest (a singular value below 4.9e-4 of it) cannot be told from rounding and
-counts as 0. Only sums of singular values of steep spectra notice: where those fall as 1/rank²,
-`nuclear_norm_ratio` is .4 % and `participation_ratio_sigma` .8 % too low, and the others are right
-to 4e-5. Give float64 where that matters.
+row × unit matrix; `gram` has them, and says what float32 loses. Only sums of singular values of
+steep spectra notice: where those fall as 1/rank², `nuclear_norm_ratio` is 1 % and
+`participation_ratio_sigma` 2 % too low, and the others are right to 2e-4. Give float64 where that
+matters.
 """
+
+from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Float64
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.core.registry import measure
+from energylens.dynamics.gram import eigenvalues, gram, variances, without_rounding
 
 LEAST_AXES = 3
 """Axes that a slope is fitted to at least."""
 HELD = 0.99
 """Share of the variance whose axes tell the spectral exponent."""
-_BLOCK = 1024
+_LARGE = 1 << 16  # numbers
 _ROUNDING = 1e-6  # of a cumulated share
 
 
@@ -199,7 +201,37 @@ def dimensions(
         >>> round(float(found["stable_rank"]), 4), round(float(found["entropy_rank"]), 4)
         (4.0, 4.0)
     """
-    return measured(variances_of(gram(activations, centred=centred)), q=q)
+    return measured(variances(gram(activations, centred=centred)), q=q)
+
+
+def dimensions_of_each(
+    layers: Sequence[Float[Tensor, "_ _"]], *, centred: bool, q: float = 0.9
+) -> dict[str, Float64[Tensor, " layer"]]:
+    """`dimensions` of matrices whose shapes differ: those that are alike go together.
+
+    Raises:
+        InsufficientData: If one has fewer than two rows, or there is none.
+        BadInput: If their dtypes differ.
+    """
+    if len({layer.dtype for layer in layers}) > 1:
+        raise BadInput("layers of several dtypes were given: convert them to one")
+    if not layers:
+        raise InsufficientData("dimensions of no layer were asked for: give one or more")
+    alike: dict[torch.Size, list[int]] = defaultdict(list)
+    for at, layer in enumerate(layers):
+        alike[layer.shape].append(at)
+    grams: dict[int, list[tuple[int, Tensor]]] = defaultdict(list)
+    for shape, places in alike.items():
+        if shape.numel() > _LARGE:  # stacking would cost more than it saves
+            products = [gram(layers[at], centred=centred) for at in places]
+        else:
+            products = list(gram(torch.stack([layers[at] for at in places]), centred=centred))
+        grams[len(products[0])] += zip(places, products, strict=True)
+    # Zeros before smaller sides, which become the last axes, change no measure.
+    table = torch.zeros(len(layers), max(grams), dtype=torch.float64, device=layers[0].device)
+    for side, group in grams.items():
+        table[[at for at, _ in group], -side:] = eigenvalues(torch.stack([g for _, g in group]))
+    return measured(without_rounding(table, products[0].dtype).flip(-1), q=q)
 
 
 def measured(
@@ -215,67 +247,6 @@ def measured(
         "entropy_rank": entropy_rank(variances),
         "spectral_exponent": spectral_exponent(variances),
     }
-
-
-def gram(
-    activations: Float[Tensor, "*layer row unit"], *, centred: bool
-) -> Float[Tensor, "*layer side side"]:
-    """The smaller of the products of rows with rows and of units with units.
-
-    Raises:
-        InsufficientData: If there are fewer than two rows, or no unit.
-    """
-    rows, units = activations.shape[-2:]
-    if rows < 2 or units < 1:
-        raise InsufficientData(
-            f"a dimension needs two rows and a unit, got {rows} × {units}: give more samples"
-        )
-    wide = activations.float() if activations.dtype.itemsize < 4 else activations
-    if not centred:
-        return _product(wide)
-    mean = wide.mean(-2, keepdim=True)
-    wide = wide - mean  # before the product: taking it off the product would cancel digits
-    product = _product(wide)
-    # Of rows that are all the same, rounding of the mean is left, and no dimension.
-    rounding = 4 * torch.finfo(wide.dtype).eps * mean.norm(dim=(-2, -1))
-    length = product.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return torch.where((length <= rows * rounding.square())[..., None, None], 0.0, product)
-
-
-def variances_of(gram: Float[Tensor, "*layer side side"]) -> Float64[Tensor, "*layer side"]:
-    """Eigenvalues of Gram matrices, largest first; nan where one is not finite.
-
-    Those below twice the rounding of the largest, in the dtype of the matrix, are 0.
-    """
-    finite = gram.isfinite().flatten(-2).all(-1)[..., None]
-    found = torch.linalg.eigvalsh(torch.where(finite[..., None], gram, 0.0).double()).flip(-1)
-    found = torch.where(found > 2 * torch.finfo(gram.dtype).eps * found[..., :1], found, 0.0)
-    return torch.where(finite, found, torch.nan)
-
-
-def ceiling(rows: int, units: int, *, centred: bool) -> int:
-    """The largest value that a dimension can have: min(rows, units), a row less where the mean
-    was taken off.
-
-    Example:
-        >>> ceiling(160, 512, centred=False), ceiling(160, 512, centred=True)
-        (160, 159)
-    """
-    return min(rows - centred, units)
-
-
-def _product(wide: Tensor) -> Tensor:
-    """The smaller Gram matrix; over many rows in blocks, for long sums in float32 lose digits."""
-    rows, units = wide.shape[-2:]
-    if rows < units:
-        return wide @ wide.mT
-    whole = rows - rows % _BLOCK if rows > 2 * _BLOCK else 0
-    rest = wide[..., whole:, :]
-    product = rest.mT @ rest
-    if whole:
-        blocks = wide[..., :whole, :].unflatten(-2, (-1, _BLOCK))
-        product = product + (blocks.mT @ blocks).sum(-3)
-    return product
 
 
 def _positive(divisor: Tensor) -> Tensor:

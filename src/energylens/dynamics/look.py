@@ -1,6 +1,5 @@
 """One look at a network: the dimensions of every site on a fixed probe."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from energylens.core.errors import SiteNotAvailable, nearest
-from energylens.dynamics.dimension import ceiling, gram, measured, variances_of
+from energylens.dynamics.dimension import dimensions_of_each
+from energylens.dynamics.gram import ceiling
 from energylens.dynamics.probe import Forward, Probe, padding_of
 from energylens.dynamics.sites import Site, rows_of, subset, tensor_of, watched
 from energylens.dynamics.unseen import unseen
@@ -93,8 +93,7 @@ def look(
     for seen in parts:
         require_fired(sites, seen)
     tensors = [seen[site.name] for seen in parts for site in sites]
-    variances = _variances(tensors, centred=options.centred)
-    found = measured(variances, q=options.q)
+    found = dimensions_of_each(tensors, centred=options.centred, q=options.q)
     return {name: values.view(len(parts), len(sites)) for name, values in found.items()}
 
 
@@ -117,20 +116,3 @@ def require_fired(sites: Sequence[Site], seen: dict[str, Tensor]) -> None:
 def ceilings(seen: dict[str, Tensor], options: TrackOptions) -> dict[str, int]:
     """The largest value that a dimension could have at each site."""
     return {name: ceiling(*rows.shape, centred=options.centred) for name, rows in seen.items()}
-
-
-def _variances(tensors: list[Tensor], *, centred: bool) -> Tensor:
-    """Variances of each matrix, padded with zeros, which change no measure."""
-    by_shape: dict[tuple[torch.Size, torch.dtype], list[int]] = defaultdict(list)
-    for at, tensor in enumerate(tensors):
-        by_shape[tensor.shape, tensor.dtype].append(at)
-    by_side: dict[tuple[int, torch.dtype], list[tuple[list[int], Tensor]]] = defaultdict(list)
-    for places in by_shape.values():
-        product = gram(torch.stack([tensors[at] for at in places]), centred=centred)
-        by_side[product.shape[-1], product.dtype].append((places, product))
-    widest = max(side for side, _ in by_side)
-    out = torch.zeros(len(tensors), widest, dtype=torch.float64, device=tensors[0].device)
-    for (side, _), groups in by_side.items():
-        places = [at for some, _ in groups for at in some]
-        out[places, :side] = variances_of(torch.cat([product for _, product in groups]))
-    return out
