@@ -57,6 +57,9 @@ class JumpOptions:
     slopes: bool = True
 
 
+JUMP_OPTIONS = JumpOptions()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Jumps:
     """Jumps of many series, a row each, in the order of series and steps.
@@ -101,7 +104,8 @@ def find_jumps(
     generator: torch.Generator,
     *,
     noise: Float[Tensor, " series"] | None = None,
-    options: JumpOptions = JumpOptions(),
+    families: Int[Tensor, " series"] | None = None,
+    options: JumpOptions = JUMP_OPTIONS,
 ) -> Jumps:
     """Find where series jump, beyond smooth courses and correlated noise that changes its size.
 
@@ -118,6 +122,8 @@ def find_jumps(
         generator: Draws the null.
         noise: Standard deviation of the measurement itself, by series, from two halves of a probe:
             a jump must be `options.amplitude` of it.
+        families: By series, which of them are one question: false discoveries are controlled
+            within each. All of them by default.
         options: How they are looked for.
 
     Raises:
@@ -148,7 +154,7 @@ def find_jumps(
         _examine(y[some], basis, scale_basis, coarse, fine, generator, options)
         for some in places.split(SERIES_AT_ONCE)
     ]
-    return _gathered(found, places, room, size[:, 0], steps, fine, noise, options)
+    return _gathered(found, places, room, size[:, 0], steps, fine, noise, families, options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +303,7 @@ def _dates(
 
 def _gathered(
     found: list[_Found], places: Tensor, values: Tensor, size: Tensor, steps: Tensor,
-    templates: Templates, noise: Tensor | None, options: JumpOptions,
+    templates: Templates, noise: Tensor | None, families: Tensor | None, options: JumpOptions,
 ) -> Jumps:  # fmt: skip
     """All series together, false discoveries among them controlled, in steps and their units."""
 
@@ -309,7 +315,7 @@ def _gathered(
     correlation = undefined.clone()
     if found:
         series_p[places], correlation[places] = whole("series_p"), whole("correlation")
-    series_q = benjamini_hochberg(series_p, level=options.level)
+    series_q = _adjusted(series_p, families)
     if not found:
         chosen = torch.empty(0, options.most, dtype=torch.long, device=values.device)
     else:
@@ -344,6 +350,17 @@ def _gathered(
         kind=slope.long()[clear], p=of("p")[clear], q=series_q[series][clear],
         series_p=series_p, series_q=series_q, correlation=correlation,
     )  # fmt: skip
+
+
+def _adjusted(p: Tensor, families: Tensor | None) -> Float64[Tensor, " series"]:
+    """Benjamini & Hochberg within each family."""
+    if families is None:
+        return benjamini_hochberg(p)
+    q = torch.full_like(p, torch.nan)
+    for family in families.unique():
+        here = families.to(p.device) == family
+        q[here] = benjamini_hochberg(p[here])
+    return q
 
 
 def _in_order(row: Tensor, order: Tensor, chosen: Tensor, templates: Templates) -> tuple[Tensor, Tensor]:
