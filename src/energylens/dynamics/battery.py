@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from energylens.stats.shifts import coloured
@@ -138,9 +138,7 @@ def _with_jumps(
     away = torch.arange(values.shape[1]) - places[..., None].double()
     shape = (TEN_TO_NINETY * away / width).sigmoid() if width else (away >= 0).double()
     risen = (torch.tensor(sizes, dtype=torch.float64)[:, None] * shape).sum(1)
-    return Series(
-        values=values + risen, jumps=places.double(), tolerance=max(TOLERANCE, width / 2)
-    )
+    return Series(values=values + risen, jumps=places.double(), tolerance=max(TOLERANCE, width / 2))
 
 
 @dataclass(frozen=True, kw_only=True)

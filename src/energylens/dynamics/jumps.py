@@ -22,7 +22,7 @@ from energylens.stats.templates import Ramps, Templates, ramps, sigmoids
 KINDS = ("level", "slope")
 # Samples of the rises that the null is scanned for, and from 10 to 90 % of those that are fitted.
 COARSE = (1, 4, 9, 19, 39, 79, 119)
-FINE = (0.0, *(2.0 * 1.35**k for k in range(13)))
+FINE = (0.0, *(3.0 * 1.5**k for k in range(9)))
 FEWEST = 40
 ROUNDING = 1e-7
 SCALE_TOLERANCE = 0.03
@@ -130,7 +130,7 @@ def find_jumps(
         InsufficientData: If there are fewer than 40 samples.
         BadInput: If the steps do not ascend, or a shape does not fit.
     """
-    series, samples = values.shape
+    samples = values.shape[1]
     if samples < FEWEST:
         raise InsufficientData(
             f"jumps are looked for in {FEWEST} samples or more, got {samples}: measure more often"
@@ -292,7 +292,9 @@ def _dates(
             continue
         this = chosen[some, order]
         others = chosen[some].index_fill(1, torch.tensor(order, device=y.device), -1)
-        gains = prepare(_columns(basis, templates.shapes, others), scale[some], templates).gains(y[some])
+        gains = prepare(_columns(basis, templates.shapes, others), scale[some], templates).gains(
+            y[some]
+        )
         alike = templates.slope[None] == templates.slope[this][:, None]
         inside = alike & (gains >= gains.gather(1, this[:, None]) - date_drop())
         half = (templates.gap - 1) / 2
@@ -363,7 +365,9 @@ def _adjusted(p: Tensor, families: Tensor | None) -> Float64[Tensor, " series"]:
     return q
 
 
-def _in_order(row: Tensor, order: Tensor, chosen: Tensor, templates: Templates) -> tuple[Tensor, Tensor]:
+def _in_order(
+    row: Tensor, order: Tensor, chosen: Tensor, templates: Templates
+) -> tuple[Tensor, Tensor]:
     """By series, and within one by place."""
     middle = templates.middle[chosen[row, order]]
     first = middle.argsort(stable=True)

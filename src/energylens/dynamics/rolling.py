@@ -30,7 +30,7 @@ def rolling_z_jumps(
         >>> rolling_z_jumps(noise).sum().item(), rolling_z_jumps(step).nonzero()[0].tolist()
         (0, [0, 40])
     """
-    series, samples = values.shape
+    samples = values.shape[1]
     x = torch.nn.functional.pad(values.double(), (window, 0), value=torch.nan)
     before = x.unfold(1, window, 1)[:, :samples]
     mean = before.nanmean(-1, keepdim=True)

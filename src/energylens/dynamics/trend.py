@@ -42,7 +42,7 @@ def saturating_basis(
     line = torch.linalg.qr(torch.stack([torch.ones_like(time), time / whole], 1)).Q
     decays = torch.exp(-time[:, None] / tau.to(time))
     decays = decays - line @ (line.T @ decays)
-    directions, sizes, _ = torch.linalg.svd(decays, full_matrices=False)
+    directions, _, _ = torch.linalg.svd(decays, full_matrices=False)
     left = decays.square().sum(0) - (directions.T @ decays).square().cumsum(0)
     enough = (left.amax(1) / len(time)).clamp_min(0).sqrt() <= tolerance
     columns = int((~enough).sum()) + 1

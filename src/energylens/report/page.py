@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from energylens.core.files import write_bytes
+from energylens.report.battery_methods import BATTERY_METHODS
 from energylens.report.cards import cards
 from energylens.report.cases import cases
 from energylens.report.dictionary_explorer import dictionary_explorer
@@ -93,7 +94,7 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
     told = (
         IMAGE_METHODS
         if records.unit == "image"
-        else (*METHODS, *DICTIONARY_METHODS, *TRAINING_METHODS)
+        else (*METHODS, *DICTIONARY_METHODS, *TRAINING_METHODS, *BATTERY_METHODS)
     )
     method = methods(records, told)
     return environment.get_template("page.html.j2").render(

@@ -130,3 +130,12 @@ RUDELSON = (
     "Rudelson, M., Vershynin, R. Sampling from large matrices: an approach through geometric "
     "functional analysis. Journal of the ACM 54(4), 2007."
 )
+CHEN = (
+    "Chen, C., Liu, L.-M. Joint estimation of model parameters and outlier effects in time series. "
+    "Journal of the American Statistical Association 88(421), 1993."
+)
+KUENSCH = (
+    "Künsch, H. R. The jackknife and the bootstrap for general stationary observations. "
+    "Annals of Statistics 17(3), 1989."
+)
+HANSEN = "Hansen, B. E. Sample splitting and threshold estimation. Econometrica 68(3), 2000."

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from energylens.core.errors import InsufficientData
@@ -81,9 +81,7 @@ def fit_noise(
     return Noise(correlation=phi, scale=scale * size, new=new, basis=basis, spread=spread)
 
 
-def _innovations(
-    values: Tensor, columns: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _innovations(values: Tensor, columns: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Correlation, what is new in each sample in units of its scale, and the scale's factor."""
     phis = torch.linspace(0, MOST, FINE, dtype=values.dtype, device=values.device)
     samples = values.shape[1]
@@ -141,7 +139,7 @@ def null_gains(
 
 
 def tail_p(
-    observed: Float[Tensor, "*shape"], null: Float[Tensor, "draw *shape"]
+    observed: Float[Tensor, "*shape"], null: Float[Tensor, " draw *shape"]
 ) -> Float64[Tensor, "*shape"]:
     """P of a likelihood ratio among draws of its null, and beyond them by its exponential tail.
 
@@ -198,9 +196,7 @@ def _peak(places: Tensor, heights: Tensor) -> Tensor:
     """Where the parabola through the highest of evenly spaced points and its neighbours peaks."""
     top = heights.argmax(1)
     middle = top.clamp(1, len(places) - 2)
-    left, here, right = (
-        heights.gather(1, (middle + by)[:, None])[:, 0] for by in (-1, 0, 1)
-    )
+    left, here, right = (heights.gather(1, (middle + by)[:, None])[:, 0] for by in (-1, 0, 1))
     bend = (left - 2 * here + right).clamp_max(-1e-12)
     by = (0.5 * (left - right) / bend).clamp(-1, 1)
     return (places[middle] + by * (places[1] - places[0])).clamp(0, MOST)

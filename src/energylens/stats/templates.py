@@ -10,7 +10,7 @@ from torch import Tensor
 # A logistic curve rises from 10 to 90 % in so many of its scales.
 TEN_TO_NINETY = 4.394449
 PLACES = 4  # of a ramp within its width
-FINE_PLACES = 8
+FINE_PLACES = 6
 SLOPES = 100  # places of a change of slope
 
 
@@ -76,9 +76,7 @@ class Ramps(Templates):
         return products
 
 
-def ramps(
-    samples: int, widths: tuple[int, ...], *, margin: int, slopes: bool = True
-) -> Ramps:
+def ramps(samples: int, widths: tuple[int, ...], *, margin: int, slopes: bool = True) -> Ramps:
     """Steps at every place, ramps of some widths at every few, and changes of slope.
 
     Args:

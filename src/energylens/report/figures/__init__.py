@@ -6,6 +6,7 @@ from energylens.report.figure import Figure
 from energylens.report.figures import (
     ablation,
     basins,
+    battery,
     behaviour,
     browse,
     calibration,
@@ -80,6 +81,9 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     browse.labels,
     browse.densities,
     browse.likeness,
+    battery.verdict,
+    battery.roc,
+    battery.examples,
 )
 
 
