@@ -22,7 +22,7 @@ from energylens.stats.nulls import copula_surrogate, permute_columns
 FEATURES = ("phase", "size", "speed", "depth")
 MOST = 6  # types
 SAMPLED = 400  # jumps that nulls are drawn for: silhouettes take their square
-STARTS = 2  # of k-means, while numbers of clusters are compared
+STARTS = 1  # of k-means (k-means++), while numbers of clusters are compared
 LEVEL = 0.05
 LEAST = 20
 _WORDS = {
