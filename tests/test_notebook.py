@@ -10,7 +10,7 @@ import energylens as el
 from energylens.core.errors import BadInput
 from energylens.features.dictionary import Dictionary
 from energylens.features.training import TrainOptions
-from energylens.notebook import Ablated
+from energylens.notebook.alignment import Ablated
 from energylens.results.record import Estimate, Summary
 from energylens.sources.windows import TokenWindows
 from tests.activations.models import subject, tokens

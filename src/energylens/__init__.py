@@ -21,14 +21,14 @@ _WHERE = {
     "load_dictionary": "energylens.features.formats.recognise",
     "from_pretrained": "energylens.features.pretrained",
     "push_to_hub": "energylens.features.publish",
-    "read_windows": "energylens.notebook",
-    "train": "energylens.notebook",
-    "train_crosscoder": "energylens.notebook",
-    "train_cross_layer": "energylens.notebook",
-    "align": "energylens.notebook",
-    "align_states": "energylens.notebook",
-    "ablate": "energylens.notebook",
-    "read_summary": "energylens.notebook",
+    "read_windows": "energylens.notebook.reading",
+    "train": "energylens.notebook.dictionaries",
+    "train_crosscoder": "energylens.notebook.dictionaries",
+    "train_cross_layer": "energylens.notebook.dictionaries",
+    "align": "energylens.notebook.alignment",
+    "align_states": "energylens.notebook.alignment",
+    "ablate": "energylens.notebook.alignment",
+    "read_summary": "energylens.notebook.reading",
     "judge": "energylens.studies.evaluate_dictionary.judging",
     "slope_of": "energylens.energy.descent",
     "descend": "energylens.energy.descent",
@@ -47,16 +47,9 @@ if TYPE_CHECKING:
     from energylens.features.formats.recognise import load_dictionary
     from energylens.features.pretrained import from_pretrained
     from energylens.features.publish import push_to_hub
-    from energylens.notebook import (
-        ablate,
-        align,
-        align_states,
-        read_summary,
-        read_windows,
-        train,
-        train_cross_layer,
-        train_crosscoder,
-    )
+    from energylens.notebook.alignment import ablate, align, align_states
+    from energylens.notebook.dictionaries import train, train_cross_layer, train_crosscoder
+    from energylens.notebook.reading import read_summary, read_windows
     from energylens.studies.evaluate_dictionary.judging import judge
 
 
