@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,6 +71,25 @@ class Solo:
 solo = Solo()
 
 
+class Kept(TypedDict, total=False):
+    """What a part of a run holds.
+
+    Attributes:
+        tensors: Files of named tensors; views that share memory are written apart.
+        tables: Tables, one file each.
+        records: Plain values, one JSON file each; nan is written as null.
+        files: Files in a format of their own, by path `folder/…/name.suffix`; each is filled by its
+            function.
+        scratch: Needed only until the run is done.
+    """
+
+    tensors: "Mapping[str, Mapping[str, Tensor]]"
+    tables: "Mapping[str, pa.Table]"
+    records: Mapping[str, Any]
+    files: Mapping[str, Callable[[Path], object]]
+    scratch: bool
+
+
 @runtime_checkable
 class Store(Protocol):
     """Where a study keeps what it finished: a part is all there, or not there at all."""
@@ -79,16 +98,7 @@ class Store(Protocol):
         """Whether the part was finished and all its files are as they were written."""
         ...
 
-    def save(
-        self,
-        part: str,
-        *,
-        tensors: Mapping[str, Mapping[str, "Tensor"]] | None = None,
-        tables: Mapping[str, "pa.Table"] | None = None,
-        records: Mapping[str, Any] | None = None,
-        files: Mapping[str, Callable[[Path], object]] | None = None,
-        scratch: bool = False,
-    ) -> None:
+    def save(self, part: str, **kept: Unpack[Kept]) -> None:
         """Write files (each atomically), then mark the part as finished."""
         ...
 
@@ -149,23 +159,16 @@ class Nested:
     def done(self, part: str) -> bool:
         return self._store.done(self._of(part))
 
-    def save(
-        self,
-        part: str,
-        *,
-        tensors: Mapping[str, Mapping[str, "Tensor"]] | None = None,
-        tables: Mapping[str, "pa.Table"] | None = None,
-        records: Mapping[str, Any] | None = None,
-        files: Mapping[str, Callable[[Path], object]] | None = None,
-        scratch: bool = False,
-    ) -> None:
-        self._store.save(
-            self._of(part), scratch=True,
-            tensors={self._of(name): value for name, value in (tensors or {}).items()},
-            tables={self._of(name): value for name, value in (tables or {}).items()},
-            records={self._of(name): value for name, value in (records or {}).items()},
-            files={f"{self._name}/{path}": write for path, write in (files or {}).items()},
-        )  # fmt: skip
+    def save(self, part: str, **kept: Unpack[Kept]) -> None:
+        named: Kept = {"scratch": True}
+        for kind in ("tensors", "tables", "records"):
+            if kind in kept:
+                named[kind] = {self._of(name): value for name, value in kept[kind].items()}
+        if "files" in kept:
+            named["files"] = {
+                f"{self._name}/{path}": write for path, write in kept["files"].items()
+            }
+        self._store.save(self._of(part), **named)
 
     def tensors(self, name: str) -> dict[str, "Tensor"]:
         return self._store.tensors(self._of(name))

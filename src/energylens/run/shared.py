@@ -1,10 +1,10 @@
 """The store of a study that several processes run: the first writes, all wait, and all read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from energylens.core.ports import Collective
+from energylens.core.ports import Collective, Kept
 from energylens.run.edges.store.folder import Folder
 
 if TYPE_CHECKING:
@@ -29,19 +29,8 @@ class SharedStore:
     def done(self, part: str) -> bool:
         return self._collective.once(lambda: self._folder.done(part))
 
-    def save(
-        self,
-        part: str,
-        *,
-        tensors: "Mapping[str, Mapping[str, Tensor]] | None" = None,
-        tables: "Mapping[str, pa.Table] | None" = None,
-        records: Mapping[str, Any] | None = None,
-        files: Mapping[str, Callable[[Path], object]] | None = None,
-        scratch: bool = False,
-    ) -> None:
-        self._collective.once(lambda: self._folder.save(
-            part, tensors=tensors, tables=tables, records=records, files=files, scratch=scratch
-        ))  # fmt: skip
+    def save(self, part: str, **kept: Unpack[Kept]) -> None:
+        self._collective.once(lambda: self._folder.save(part, **kept))
         self._look_again()
 
     def tensors(self, name: str) -> "dict[str, Tensor]":

@@ -14,11 +14,11 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from energylens.core.errors import ArtifactRefused, NoRoom, UnknownName
 from energylens.core.files import sha256, write_atomic, write_bytes
-from energylens.core.ports import Tracker
+from energylens.core.ports import Kept, Tracker
 from energylens.core.series import Series
 from energylens.results.format import size
 from energylens.results.plain import decode, encode
@@ -69,38 +69,24 @@ class Folder:
         """Whether any part was ever finished."""
         return bool(self._parts)
 
-    def save(
-        self,
-        part: str,
-        *,
-        tensors: "Mapping[str, Mapping[str, Tensor]] | None" = None,
-        tables: "Mapping[str, pa.Table] | None" = None,
-        records: Mapping[str, Any] | None = None,
-        files: Mapping[str, Callable[[Path], object]] | None = None,
-        scratch: bool = False,
-    ) -> None:
+    def save(self, part: str, **kept: Unpack[Kept]) -> None:
         """Write files (each atomically), then mark the part as finished.
 
         Args:
             part: Name of the part.
-            tensors: Files of named tensors; views that share memory are written apart.
-            tables: Tables, one file each.
-            records: Plain values, one JSON file each; nan is written as null.
-            files: Files in a format of their own, by path `folder/…/name.suffix`; each is filled
-                by its function.
-            scratch: Needed only until the run is done.
 
         Raises:
             NoRoom: If the disk is full; the part is then not done.
             ValueError: If a name is not a plain word, or another part owns the file.
         """
-        root = "scratch/" if scratch else ""
+        root = "scratch/" if kept.get("scratch") else ""
         content: dict[str, tuple[Callable[[Path, Any], None], Any]] = {
-            **{_file(root, "tensors", k): (_write_tensors, v) for k, v in (tensors or {}).items()},
-            **{_file(root, "tables", k): (_write_table, v) for k, v in (tables or {}).items()},
-            **{_file(root, "records", k): (_write_record, v) for k, v in (records or {}).items()},
-            **{_other(root, k): (_fill, write) for k, write in (files or {}).items()},
+            _file(root, kind, name): (write, value)
+            for kind, write in _WRITERS.items()
+            for name, value in kept.get(kind, {}).items()  # type: ignore[attr-defined]
         }
+        for path, write in kept.get("files", {}).items():
+            content[_other(root, path)] = (_fill, write)
         mark_file = _checked(part, f"{root}parts/{part}.json")
         for file in content:
             owner = self._owner(file)
@@ -334,3 +320,8 @@ def _write_table(path: Path, table: "pa.Table") -> None:
 
 def _write_record(path: Path, value: Any) -> None:
     path.write_bytes(encode(value))
+
+
+_WRITERS: Mapping[str, Callable[[Path, Any], None]] = {
+    "tensors": _write_tensors, "tables": _write_table, "records": _write_record,
+}  # fmt: skip
