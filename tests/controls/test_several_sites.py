@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from energylens.features.cross_layer_training import train_cross_layer
-from energylens.features.crosscoder import Crosscoder, train_crosscoder
+from energylens.features.crosscoder import Crosscoder
+from energylens.features.crosscoder_training import train_crosscoder
 from energylens.features.evaluate import fvu, l0
 from energylens.features.planted import PlantedSites, planted_layers, planted_sites
 from energylens.features.recovery import mean_matched_cosine, recovery

@@ -8,7 +8,8 @@ import torch
 from energylens.core.errors import ArtifactRefused, BadInput, InsufficientData
 from energylens.features.architecture import ARCHITECTURES, Demand
 from energylens.features.checkpoint import FolderCheckpoint
-from energylens.features.crosscoder import SITES, Crosscoder, Site, train_crosscoder
+from energylens.features.crosscoder import SITES, Crosscoder, Site
+from energylens.features.crosscoder_training import train_crosscoder
 from energylens.features.dictionary import Dictionary
 from energylens.features.evaluate import fvu
 from energylens.features.formats import saelens
@@ -162,7 +163,7 @@ def test_massive_rows_of_any_site_are_left_out_of_all(rows):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda x: x.clear(), BadInput, "without a site"),
+        (lambda x: x.clear(), BadInput, "one or more, without a skip: found 0 to read"),
         (lambda x: x.update(a=x["a"][:5]), BadInput, "equally many rows of one type"),
         (lambda x: x.update(a=x["a"].double()), BadInput, "equally many rows of one type"),
         (lambda x: x["b"][3].fill_(torch.nan), BadInput, "1 of 1200 rows hold nan"),
@@ -176,7 +177,7 @@ def test_rows_that_do_not_fit_are_refused(change, error, message, rows):
 
 
 def test_a_skip_is_refused(rows):
-    with pytest.raises(BadInput, match="skip was asked for without a target"):
+    with pytest.raises(BadInput, match="without a skip: found 2 to read"):
         train_crosscoder(rows, _options(skip=True), _seeded())
 
 

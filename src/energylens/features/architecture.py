@@ -76,12 +76,14 @@ class Architecture:
             be trained by dense products, and k is the mean that the penalty is steered to.
         common: Those of its own parameters that have one value for all features.
         proposes: Whether candidates can be told by a product in bf16, by `propose`.
+        resamples: Whether dead features can be begun anew at single rows.
     """
 
     unit_decoder: bool = True
     each_alone: bool = True
     common: frozenset[str] = frozenset()
     proposes: bool = False
+    resamples: bool = False
 
     def own(self, width: int, like: Float[Tensor, "..."]) -> dict[str, Tensor]:
         """Trained parameters, one value a feature, besides encoder and decoder."""
@@ -167,6 +169,23 @@ def of_columns(
     """Equally many entries of each row."""
     count = torch.full((len(values),), values.shape[1], device=values.device)
     return Kept(count, columns.flatten(), values.flatten(), left)
+
+
+def decoder_norms(
+    W_dec: Float[Tensor, "feature d_out"], sites: tuple[int, ...] = ()
+) -> Float[Tensor, " feature"]:
+    """‖d_f‖; of a crosscoder Σ_s ‖d_fs‖ over the sites s, whose widths are given.
+
+    The sum over sites is least where one site has all of it, which is what tells features of one
+    site alone from shared ones (Lindsey et al. 2024).
+
+    Example:
+        >>> W_dec = torch.tensor([[3.0, 4.0]])
+        >>> float(decoder_norms(W_dec)), float(decoder_norms(W_dec, (1, 1)))
+        (5.0, 7.0)
+    """
+    parts = W_dec.split(sites or W_dec.shape[1], dim=1)
+    return sum((part.norm(dim=1) for part in parts), W_dec.new_zeros(()))
 
 
 A = TypeVar("A", bound=Callable[[], Architecture])

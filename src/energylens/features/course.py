@@ -1,7 +1,7 @@
 """A dictionary's course: it learns from raw rows, whether they lie in memory or stream by."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -148,6 +148,8 @@ class Course:
         steps: int,
         generator: torch.Generator,
         mesh: Mesh = ALONE,
+        *,
+        sites: Sequence[int] = (),
     ) -> "Course":
         """A dictionary whose features begin halfway between single rows and chance.
 
@@ -155,11 +157,14 @@ class Course:
             seen: The first rows of a stream, or all there are.
             steps: How many there will be; the learning rate depends on it.
             mesh: The processes that train it together.
+            sites: Widths of the sites side by side, of a crosscoder: b_dec is then added alone.
         """
+        start = initial(seen, options, generator)
         return cls(
             training=Training(
-                dictionary=initial(seen, options, generator), options=options, steps=steps,
-                mesh=mesh,
+                dictionary=replace(start, subtracts_b_dec=False) if sites else start,
+                options=options, steps=steps, mesh=mesh, sites=tuple(sites),
+                **({"generator": _offspring(generator)} if options.resample else {}),
             ),
             reads=seen.reads, writes=seen.writes,
         )  # fmt: skip
@@ -259,11 +264,45 @@ class Course:
         steps: int,
         like: Tensor,
         mesh: Mesh = ALONE,
+        *,
+        sites: Sequence[int] = (),
     ) -> "Course":
-        """The course that `state` was taken of, without looking at rows again.
+        """The course of a dictionary that `state` was taken of, without looking at rows again.
 
         Args:
             like: On the device of the rows, and of their type.
+            sites: As `begin` was given them.
+
+        Raises:
+            BadInput: If it is of a training of another length, shape or options.
+        """
+
+        def again(weights: dict[str, Tensor]) -> Training:
+            common = {name: weights.pop(name) for name in WEIGHTS if name in weights}
+            dictionary = Dictionary(
+                architecture=options.architecture, k=options.k, own=weights,
+                subtracts_b_dec="writes.frame" not in tensors and not sites,
+                **common,  # type: ignore[arg-type]
+            )  # fmt: skip
+            return Training(
+                dictionary=dictionary, options=options, steps=steps, mesh=mesh, sites=tuple(sites)
+            )
+
+        return cls.of_state(tensors, record, like, again)
+
+    @classmethod
+    def of_state(
+        cls,
+        tensors: Mapping[str, Tensor],
+        record: Mapping[str, Any],
+        like: Tensor,
+        again: Callable[[dict[str, Tensor]], Training],
+    ) -> "Course":
+        """The course that `state` was taken of.
+
+        Args:
+            like: On the device of the rows, and of their type.
+            again: Makes the training of its weights, by name.
 
         Raises:
             BadInput: If it is of a training of another length, shape or options.
@@ -277,15 +316,7 @@ class Course:
             for side in ("reads", "writes")
             if f"{side}.frame" in tensors
         }
-        common = {name: weights.pop(name) for name in WEIGHTS if name in weights}
-        dictionary = Dictionary(
-            architecture=options.architecture, k=options.k, own=weights,
-            subtracts_b_dec="writes" not in sights, **common,  # type: ignore[arg-type]
-        )  # fmt: skip
-        course = cls(
-            training=Training(dictionary=dictionary, options=options, steps=steps, mesh=mesh),
-            reads=sights["reads"], writes=sights.get("writes"),
-        )  # fmt: skip
+        course = cls(training=again(weights), reads=sights["reads"], writes=sights.get("writes"))
         course.training.restore(tensors, record)
         course._take(tensors, record)
         return course
@@ -336,6 +367,12 @@ def initial(seen: Seen, options: TrainOptions, generator: torch.Generator) -> Di
         W_skip=target.new_zeros(d_out, rows.shape[1]) if options.skip else None,
     )  # fmt: skip
     return fit_encoder(dictionary, first, aim.enter(target[: options.batch]))
+
+
+def _offspring(generator: torch.Generator) -> torch.Generator:
+    """A generator of its own, on the CPU wherever the first is: it can go on from a checkpoint."""
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return torch.Generator().manual_seed(int(seed))
 
 
 def near(

@@ -94,6 +94,29 @@ class CrossLayerTranscoder:
             made |= {f"{name}.{place}": w for name, w in (part | dict(self.own[place])).items()}
         return made
 
+    @classmethod
+    def of_weights(
+        cls,
+        weights: Mapping[str, Tensor],
+        *,
+        architecture: str,
+        k: int,
+        layers: tuple[int, ...],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> "CrossLayerTranscoder":
+        """What has these `weights`."""
+        parts = [
+            {n.removesuffix(f".{place}"): w for n, w in weights.items() if n.endswith(f".{place}")}
+            for place in range(len(layers))
+        ]
+        W_enc, b_enc, W_dec = (
+            tuple(part.pop(name) for part in parts) for name in ("W_enc", "b_enc", "W_dec")
+        )
+        return cls(
+            architecture=architecture, k=k, layers=layers, W_enc=W_enc, b_enc=b_enc, W_dec=W_dec,
+            b_dec=weights["b_dec"], own=tuple(parts), metadata=dict(metadata or {}),
+        )  # fmt: skip
+
     def part(self, place: int) -> Dictionary:
         """One layer's features: a transcoder to the layers it reaches, side by side.
 

@@ -29,9 +29,11 @@ from energylens.features.entries import (
     squared_error,
 )
 from energylens.features.kernels import BLOCK
+from energylens.features.mesh import ALONE, Mesh
 from energylens.features.order import Order
 from energylens.features.revival import revive
 from energylens.features.step import FULL, PLAIN, Read, Step, choose_together, density
+from energylens.features.stream import Job
 from energylens.features.train import check, follow, steps_of
 from energylens.features.training import Training, TrainOptions
 
@@ -74,28 +76,107 @@ def train_cross_layer(
             training.
         EnergylensError: If the loss stops being finite; names the step.
     """
-    _check(inputs, targets, options)
+    _check(inputs, targets)
     layers = tuple(sorted(inputs))
-    read, write = (
-        side_by_side({f"layer {n}": rows[n] for n in layers}) for rows in (inputs, targets)
+    reads, writes = (
+        {f"{what} of layer {n}": rows[n] for n in layers}
+        for what, rows in (("input", inputs), ("target", targets))
     )
-    d_in, d_out = (wide.shape[1] // len(layers) for wide in (read, write))
-    check(read, write, options)
-    seen = look_at(
-        read, write, massive=options.massive, sites=[d_in] * len(layers),
-        target_sites=[d_out] * len(layers),
+    job = CrossLayerJob(
+        reads=tuple(reads), writes=tuple(writes), layers=layers, options=options
     )  # fmt: skip
-    assert seen.writes is not None
-    training = CrossLayerTraining(
-        dictionary=_initial(seen, layers, options, metadata or {}, generator), options=options,
-        steps=steps_of(seen, options),
-    )  # fmt: skip
-    course = Course(training=training, reads=seen.reads, writes=seen.writes)
+    job.check()
+    check(side_by_side(reads), side_by_side(writes), options)
+    seen = job.look(reads | writes)
+    course = job.begin(seen, steps_of(seen, options), generator)
+    left_out = len(inputs[layers[0]]) - len(seen.rows)
     record = follow(
-        course, seen, generator, left_out=len(read) - len(seen.rows), progress=progress,
-        label=label, checkpoint=checkpoint,
+        course, seen, generator, left_out=left_out, progress=progress, label=label,
+        checkpoint=checkpoint,
     )  # fmt: skip
-    return training.dictionary.finish().unfold(seen.reads.frame, seen.writes.frame), record
+    return job.finish(course, metadata), record
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossLayerJob(Job):
+    """A cross-layer transcoder.
+
+    Attributes:
+        reads: What each layer reads, in the order of `layers`.
+        writes: What is to be made of each.
+        layers: Their numbers in the model, ascending.
+    """
+
+    layers: tuple[int, ...]
+
+    def check(self) -> None:
+        if len({len(self.layers), len(self.reads), len(self.writes)}) > 1 or not self.layers:
+            raise BadInput(
+                f"{len(self.layers)} layers with {len(self.reads)} inputs and {len(self.writes)}"
+                " targets were given: each layer needs both"
+            )
+        if self.options.skip:
+            raise BadInput("a skip was asked for: a cross-layer transcoder has none")
+        if self.options.resample:
+            raise BadInput(
+                "resampling was asked of a cross-layer transcoder: leave its dead to the auxiliary"
+                " loss"
+            )
+        if type(ARCHITECTURES[self.options.architecture]).terms is not Architecture.terms:
+            raise BadInput(
+                f"{self.options.architecture} has a loss of its own, which is written for one"
+                " decoder: train a cross-layer transcoder as topk, batchtopk or jumprelu"
+            )
+
+    def look(self, rows: Mapping[str, Float[Tensor, "sample _"]]) -> Seen:
+        for what, sites in (("inputs", self.reads), ("targets", self.writes)):
+            widths = sorted({rows[site].shape[1] for site in sites})
+            if len(widths) > 1:
+                raise BadInput(f"{what} of all layers have one width, found {widths}")
+        read, write = (
+            side_by_side({site: rows[site] for site in sites})
+            for sites in (self.reads, self.writes)
+        )
+        d_in, d_out = (wide.shape[1] // len(self.layers) for wide in (read, write))
+        return look_at(
+            read, write, massive=self.options.massive, sites=[d_in] * len(self.layers),
+            target_sites=[d_out] * len(self.layers),
+        )  # fmt: skip
+
+    def begin(
+        self, seen: Seen, steps: int, generator: torch.Generator, mesh: Mesh = ALONE
+    ) -> Course:
+        training = CrossLayerTraining(
+            dictionary=_initial(seen, self.layers, self.options, generator), options=self.options,
+            steps=steps, mesh=mesh,
+        )  # fmt: skip
+        return Course(training=training, reads=seen.reads, writes=seen.writes)
+
+    def resumed(
+        self,
+        tensors: Mapping[str, Tensor],
+        record: Mapping[str, Any],
+        steps: int,
+        like: Mapping[str, Tensor],
+        mesh: Mesh = ALONE,
+    ) -> Course:
+        def again(weights: dict[str, Tensor]) -> CrossLayerTraining:
+            return CrossLayerTraining(
+                dictionary=CrossLayerTranscoder.of_weights(
+                    weights, architecture=self.options.architecture, k=self.options.k,
+                    layers=self.layers,
+                ),
+                options=self.options, steps=steps, mesh=mesh,
+            )  # fmt: skip
+
+        return Course.of_state(tensors, record, like[self.reads[0]], again)
+
+    def finish(
+        self, course: Course, metadata: Mapping[str, Any] | None = None
+    ) -> CrossLayerTranscoder:
+        assert isinstance(course.training, CrossLayerTraining) and course.writes is not None
+        made = course.training.dictionary.finish().unfold(course.reads.frame, course.writes.frame)
+        return replace(made, metadata=dict(metadata or {}))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -106,7 +187,10 @@ class CrossLayerTraining(Training):
     dictionary: CrossLayerTranscoder  # type: ignore[assignment]
 
     def _take_own(self) -> None:
-        pass  # all of it, and nobody else holds its tensors
+        if self.mesh.rows.world * self.mesh.features.world > 1:
+            raise BadInput(
+                "a cross-layer transcoder was asked of several processes: it is trained in one"
+            )
 
     def _is_dealt(self, name: str) -> bool:
         return False
@@ -245,7 +329,6 @@ def _initial(
     seen: Seen,
     layers: tuple[int, ...],
     options: TrainOptions,
-    metadata: Mapping[str, Any],
     generator: torch.Generator,
 ) -> CrossLayerTranscoder:
     """Features that read near single rows, and write near what is to be made of these.
@@ -266,7 +349,7 @@ def _initial(
         W_dec.append(write.unflatten(1, (depth - place, d_out)))
     kind = ARCHITECTURES[options.architecture]
     model = CrossLayerTranscoder(
-        architecture=options.architecture, k=options.k, layers=layers, metadata=dict(metadata),
+        architecture=options.architecture, k=options.k, layers=layers,
         W_enc=tuple(W_enc), W_dec=tuple(W_dec),
         b_enc=tuple(rows.new_zeros(options.width) for _ in layers),
         b_dec=rows.new_zeros(depth, d_out),
@@ -278,22 +361,9 @@ def _initial(
     return replace(model, W_enc=tuple(w * slope for w in model.W_enc))
 
 
-def _check(
-    inputs: Mapping[int, Tensor], targets: Mapping[int, Tensor], options: TrainOptions
-) -> None:
+def _check(inputs: Mapping[int, Tensor], targets: Mapping[int, Tensor]) -> None:
     if not inputs or set(inputs) != set(targets):
         raise BadInput(
             f"inputs of layers {sorted(inputs)} and targets of layers {sorted(targets)} were given:"
             " each layer needs both"
-        )
-    for what, rows in (("inputs", inputs), ("targets", targets)):
-        widths = sorted({part.shape[1] for part in rows.values()})
-        if len(widths) > 1:
-            raise BadInput(f"{what} of all layers have one width, found {widths}")
-    if options.skip:
-        raise BadInput("a skip was asked for: a cross-layer transcoder has none")
-    if type(ARCHITECTURES[options.architecture]).terms is not Architecture.terms:
-        raise BadInput(
-            f"{options.architecture} has a loss of its own, which is written for one decoder: train"
-            " a cross-layer transcoder as topk, batchtopk or jumprelu"
         )

@@ -7,7 +7,7 @@ architecture, format and measure of dictionaries takes it as it is.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,14 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from energylens.core.errors import BadInput
-from energylens.core.ports import Progress, silence
-from energylens.features.checkpoint import Checkpoint
 from energylens.features.code import SparseCode
-from energylens.features.course import Course, TrainRecord, initial, look_at
 from energylens.features.dictionary import Dictionary
-from energylens.features.mesh import ALONE, Mesh
-from energylens.features.train import check, follow, steps_of
-from energylens.features.training import Training, TrainOptions
 
 SITES = "crosscoder_sites"
 """Under which a dictionary's metadata say that it is a crosscoder."""
@@ -77,6 +71,11 @@ class Crosscoder:
                 f" a spread above 0; found {said!r}"
             )
         return cls(dictionary=dictionary, sites=tuple(Site(**site) for site in said))
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """All its tensors by name."""
+        return self.dictionary.weights
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -170,73 +169,6 @@ def _is_site(said: Any) -> bool:
         and said["width"] > 0
         and 0 < said["spread"] < float("inf")
     )
-
-
-def train_crosscoder(
-    sites: Mapping[str, Float[Tensor, "sample _"]],
-    options: TrainOptions,
-    generator: torch.Generator,
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    progress: Progress = silence,
-    label: str = "crosscoder",
-    checkpoint: Checkpoint | None = None,
-    mesh: Mesh = ALONE,
-) -> tuple[Crosscoder, TrainRecord]:
-    """Train one code that makes the rows of several sites.
-
-    Each site is centred and scaled by itself while training, so that all count alike whatever their
-    units and widths; that is folded into the weights at the end. Selection (TopK and its kin) is by
-    the pre-activation, with decoder rows of norm 1 over all sites together; `standard` instead
-    weighs an activation by the sum of its decoder norms over sites, the penalty of the paper, which
-    prefers features of one site alone. A gate, a threshold or a constrained penalty counts a
-    feature once, wherever it writes. All nine architectures train so.
-
-    Args:
-        sites: Rows by the name of their site; row i of each is of the same token. Widths may
-            differ.
-        options: How to train; `skip` is for transcoders.
-        generator: Of the first features and of the order of rows; may live on the CPU.
-        metadata: Of the dictionary, JSON values only.
-        progress: Told the rows done.
-        label: What the progress calls it.
-        checkpoint: Where training is saved as it goes on, and from where it goes on.
-        mesh: The processes that train it together; see `train`.
-
-    Returns:
-        The crosscoder, and what happened at each step.
-
-    Raises:
-        InsufficientData: If there are fewer rows than active features, or all of a site are equal.
-        BadInput: If sites have other numbers or types of rows, one is not finite, or the checkpoint
-            is of another training.
-        EnergylensError: If the loss stops being finite; names the step.
-    """
-    if not sites:
-        raise BadInput("a crosscoder was asked for without a site: name one or more")
-    rows = side_by_side(sites)
-    widths = tuple(part.shape[1] for part in sites.values())
-    check(rows, None, options)
-    seen = look_at(rows, None, massive=options.massive, sites=widths)
-    frame = seen.reads.frame
-    start = replace(initial(seen, options, generator), subtracts_b_dec=False)
-    training = Training(
-        dictionary=start, options=options, steps=steps_of(seen, options), mesh=mesh, sites=widths
-    )
-    course = Course(training=training, reads=seen.reads, writes=None)
-    record = follow(
-        course, seen, generator, left_out=len(rows) - len(seen.rows), progress=progress,
-        label=label, checkpoint=checkpoint,
-    )  # fmt: skip
-    each = (rows.shape[1] / len(sites)) ** 0.5  # what the spread of a site was scaled to
-    named = tuple(
-        Site(name=name, width=part.shape[1], spread=each / float(scale[0]))
-        for (name, part), scale in zip(sites.items(), frame.scale.split(widths), strict=True)
-    )
-    made = replace(
-        course.finish(), metadata={**(metadata or {}), SITES: [asdict(site) for site in named]}
-    )
-    return Crosscoder(dictionary=made, sites=named), record
 
 
 def side_by_side(sites: Mapping[str, Tensor]) -> Float[Tensor, "sample d"]:

@@ -52,13 +52,17 @@ class Ordinary:
         distance = torch.linalg.vector_norm(rows - center, dim=1)
         return cls(center=center, radius=times * float(distance.median()))
 
+    @property
+    def balls(self) -> tuple["Ordinary", ...]:
+        """One ball a site."""
+        return (self, *self.further)
+
     def holds(self, rows: Float[Tensor, "sample d"]) -> Bool[Tensor, " sample"]:
         """Which rows lie inside."""
-        balls = (self, *self.further)
-        parts = rows.split([len(ball.center) for ball in balls], dim=1)
+        parts = rows.split([len(ball.center) for ball in self.balls], dim=1)
         inside = [
             torch.linalg.vector_norm(part - ball.center, dim=1) <= ball.radius
-            for ball, part in zip(balls, parts, strict=True)
+            for ball, part in zip(self.balls, parts, strict=True)
         ]
         return torch.stack(inside).all(0)
 
@@ -67,7 +71,7 @@ class Ordinary:
         return torch.cat([
             torch.cat([b.center.double(), b.center.new_tensor([b.radius, len(b.center)],
                                                               dtype=torch.float64)])
-            for b in (self, *self.further)
+            for b in self.balls
         ])  # fmt: skip
 
     @classmethod

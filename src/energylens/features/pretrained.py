@@ -146,8 +146,12 @@ def choose(
     kinds = [kind for kind in FORMATS.values() if allow_pickle or not kind.pickle]
     there, path = set(names), PurePosixPath(inside)
     folder = path.parent if inside in there else path
-    wholes = [_of_folder(kind.files, folder) for kind in kinds if kind.files]
-    own = [file for whole in wholes if there.issuperset(whole) for file in whole]
+    beneath = [PurePosixPath(name).name for name in names if PurePosixPath(name).parent == folder]
+    wholes = [(kind, _of_folder(kind.files, folder)) for kind in kinds if kind.files]
+    own = [
+        file for kind, whole in wholes if there.issuperset(whole)
+        for file in (*whole, *_of_folder(list(filter(kind.further.fullmatch, beneath)), folder))
+    ]  # fmt: skip
     if inside in there and inside not in own:
         own = [inside] if any(kind.is_file(Path(inside)) for kind in kinds) else []
     if not own:

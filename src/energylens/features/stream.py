@@ -1,32 +1,100 @@
 """Train many dictionaries on one stream of rows, which need never be in memory together."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
 from energylens.features.checkpoint import Checkpoint, SharedCheckpoint
-from energylens.features.course import Course, look_at, refuse_non_finite
+from energylens.features.course import Course, Seen, look_at, refuse_non_finite
+from energylens.features.crosscoder import side_by_side
+from energylens.features.formats.recognise import Loaded
 from energylens.features.mesh import ALONE, Mesh
 from energylens.features.training import Trace, TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One dictionary to train."""
+    """A dictionary to train: of one place, unless a subclass says otherwise.
 
-    site: str
-    """Whose rows it reads."""
+    Attributes:
+        reads: Sites whose rows it reads.
+        options: How; `batch` and `epochs` are the stream's to say.
+        seed: Of the first features.
+        writes: Sites whose rows it makes of them, of a transcoder; else it makes those it reads.
+    """
+
+    reads: tuple[str, ...]
     options: TrainOptions
-    """How; `batch` and `epochs` are the stream's to say."""
-    seed: int
-    """Of the first features."""
-    target: str | None = None
-    """Site whose rows it makes of them: a transcoder. Unless given, the rows themselves."""
+    seed: int = 0
+    writes: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All sites that it needs."""
+        return tuple(dict.fromkeys((*self.reads, *self.writes)))
+
+    def check(self) -> None:
+        """Say what cannot be trained so, if anything cannot.
+
+        Raises:
+            BadInput: If it is a skip without a target, or there is not one site to read and at most
+                one to write.
+        """
+        if self.options.skip and not self.writes:
+            raise BadInput(
+                "a skip was asked for without a target: a row would be its own reconstruction"
+            )
+        if len(self.reads) != 1 or len(self.writes) > 1:
+            raise BadInput(
+                f"a dictionary of {len(self.reads)} sites to {len(self.writes)} was asked for: it"
+                " reads one and writes that or one other; a crosscoder has several"
+            )
+
+    def look(self, rows: Mapping[str, Float[Tensor, "sample _"]]) -> Seen:
+        """How rows of its sites are seen, by their first."""
+        target = rows[self.writes[0]] if self.writes else None
+        return look_at(rows[self.reads[0]], target, massive=self.options.massive)
+
+    def begin(
+        self, seen: Seen, steps: int, generator: torch.Generator, mesh: Mesh = ALONE
+    ) -> Course:
+        """What has made no step yet."""
+        return Course.begin(seen, self.options, steps, generator, mesh)
+
+    def resumed(
+        self,
+        tensors: Mapping[str, Tensor],
+        record: Mapping[str, Any],
+        steps: int,
+        like: Mapping[str, Tensor],
+        mesh: Mesh = ALONE,
+    ) -> Course:
+        """What goes on from a checkpoint.
+
+        Args:
+            like: Rows by site, of which widths, type and device are taken.
+        """
+        return Course.resumed(tensors, record, self.options, steps, like[self.reads[0]], mesh)
+
+    def learn(self, course: Course, batch: Mapping[str, Tensor], name: str) -> Trace:
+        """A step; `name` is what messages call this dictionary."""
+        rows, target = (
+            side_by_side({site: batch[site] for site in sites}) if len(sites) > 1
+            else batch[sites[0]] if sites else None
+            for sites in (self.reads, self.writes)
+        )  # fmt: skip
+        assert rows is not None
+        return course.learn(rows, target, place=name)
+
+    def finish(self, course: Course, metadata: Mapping[str, Any] | None = None) -> Loaded:
+        """What was trained, for rows as they come."""
+        return replace(course.finish(), metadata=dict(metadata or {}))
 
 
 @runtime_checkable
@@ -79,7 +147,8 @@ def train_stream(
             that serve all rows; each gets the whole dictionaries.
 
     Returns:
-        By label, the course of each: `finish()` is its dictionary, `record()` what happened.
+        By label, the course of each: `record()` is what happened, `finish()` the dictionary, and of
+        what has several sites `job.finish(course)`.
 
     Raises:
         BadInput: If a row is not finite (names batch and site; the checkpoint stays as it was
@@ -103,8 +172,7 @@ def train_stream(
             for site, rows in batch.items():
                 refuse_non_finite(rows, None, f"batch {number} of {site}: ")
             for name, job in jobs.items():
-                target = None if job.target is None else batch[job.target]
-                watch(name, number, courses[name].learn(batch[job.site], target, place=name))
+                watch(name, number, job.learn(courses[name], batch, name))
             advance(batches.batch, note_of([course.traces[-1] for course in courses.values()]))
             if checkpoint is not None and checkpoint.due(number):
                 checkpoint.save(*_state(batches, courses))
@@ -124,10 +192,11 @@ def _begun(batches: Batches, jobs: Mapping[str, Job], steps: int, mesh: Mesh) ->
         refuse_non_finite(rows, None, f"the first rows of {site}: ")
     courses = {}
     for name, job in jobs.items():
-        target = None if job.target is None else ahead[job.target]
-        seen = look_at(ahead[job.site], target, massive=job.options.massive)
+        # What is looked at is copied: of several sites fewer rows, so that it takes the same room.
+        count = max(batches.batch, len(ahead[job.reads[0]]) // len(job.reads))
+        seen = job.look({site: ahead[site][:count] for site in job.places})
         generator = torch.Generator().manual_seed(job.seed)
-        courses[name] = Course.begin(seen, job.options, steps, generator, mesh)
+        courses[name] = job.begin(seen, steps, generator, mesh)
     return courses
 
 
@@ -135,16 +204,12 @@ def _check(jobs: Mapping[str, Job], ahead: Mapping[str, Tensor]) -> None:
     if not jobs:
         raise BadInput("no dictionary was asked for: name at least one")
     for name, job in jobs.items():
-        for site in (job.site, job.target):
-            if site is not None and site not in ahead:
+        for site in job.places:
+            if site not in ahead:
                 raise BadInput(f"{name} reads {site} and the stream has {', '.join(ahead)}")
         if "/" in name:
             raise BadInput(f"a dictionary was called {name!r}: leave the slash out")
-        if job.options.skip and job.target is None:
-            raise BadInput(
-                f"{name}: a skip was asked for without a target: a row would be its own"
-                " reconstruction"
-            )
+        job.check()
 
 
 def _state(
@@ -178,6 +243,6 @@ def _resumed(
     batches.restore(split["batches"])
     like = batches.ahead()
     return {
-        name: Course.resumed(split[name], record[name], job.options, steps, like[job.site], mesh)
+        name: job.resumed(split[name], record[name], steps, like, mesh)
         for name, job in jobs.items()
     }

@@ -15,6 +15,7 @@ from energylens.features.dictionary import Dictionary
 from energylens.features.kernels import BLOCK
 from energylens.features.mesh import ALONE, Mesh
 from energylens.features.ordinary import TIMES
+from energylens.features.resampling import begin_anew
 from energylens.features.revival import revive
 from energylens.features.route import PRECISIONS, Route, choose_route
 from energylens.features.shards import is_dealt, joined, part_of, share, whole_of
@@ -56,6 +57,9 @@ class TrainOptions:
     """Weight of the auxiliary loss."""
     dead_after_tokens: int = 20_000
     """Rows without firing after which a latent counts as dead."""
+    resample: bool = False
+    """Begin dead latents anew at rows that are rebuilt badly (Bricken et al. 2023) while the
+    learning rate does not fall yet, instead of waking them by the auxiliary loss."""
     massive: float = TIMES
     """Rows farther from the centre than this many medians are left out (massive activations)."""
     precision: str = "auto"
@@ -107,7 +111,11 @@ class Training:
         mesh: The processes that train it together, all given the same.
         done: How many have been made.
         sites: Widths of the sites that a crosscoder writes side by side.
+        generator: Of the rows that dead features are begun anew at, where that was asked for.
         route: What entries are chosen by; None until the first step has measured it.
+
+    Raises:
+        BadInput: If dead features are to be begun anew where that is not done.
     """
 
     dictionary: Dictionary
@@ -116,6 +124,7 @@ class Training:
     mesh: Mesh = ALONE
     done: int = 0
     sites: tuple[int, ...] = ()
+    generator: torch.Generator = field(default_factory=torch.Generator)
     route: Route | None = None
     shapes: dict[str, tuple[int, ...]] = field(init=False)
     since_fired: Int64[Tensor, " feature"] = field(init=False)
@@ -123,6 +132,8 @@ class Training:
     steering: Steering = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.options.resample:
+            refuse_resampling(self.options.architecture, self.mesh)
         given = self.dictionary.weights
         self.shapes = {f"weight.{name}": tuple(w.shape) for name, w in given.items()}
         self._take_own()
@@ -169,6 +180,8 @@ class Training:
         gradients = {name: self.mesh.rows.all_reduce(g) for name, g in made.gradients.items()}
         move(self.dictionary.weights, gradients, self.optimizer, unit_decoder=kind.unit_decoder)
         self._watch(made)
+        if self.options.resample and self.done < self.steps * (1 - self.options.decay):
+            self._begin_anew(rows, target, made)
         self.steering.saw(made.l0)
         self.done += 1
         width = self.dictionary.width * self.mesh.features.world
@@ -201,8 +214,18 @@ class Training:
         kind = ARCHITECTURES[self.options.architecture]
         kind.watch(self.dictionary, made.values, self.mesh)
 
+    def _begin_anew(self, rows: Tensor, target: Tensor | None, made: Step) -> None:
+        dead = self.since_fired >= self.options.dead_after_tokens
+        weights = self.dictionary.weights
+        moments = {name: self.optimizer.state[weight] for name, weight in weights.items()}
+        new = begin_anew(
+            self.dictionary, rows, rows if target is None else target, made.residual, dead,
+            moments, self.generator,
+        )  # fmt: skip
+        self.since_fired[new] = 0
+
     def _revive(self, rows: Tensor, made: Step, dead: Tensor) -> float:
-        if not self.options.aux_k:
+        if not self.options.aux_k or self.options.resample:
             return 0.0
         centered = rows - self.dictionary.b_dec if self.dictionary.subtracts_b_dec else rows
         return float(revive(
@@ -220,6 +243,8 @@ class Training:
             for moment, value in self.optimizer.state.get(weight, {}).items():
                 tensors[f"adam.{name}.{moment}"] = value
         tensors["since_fired"] = self.since_fired
+        if self.options.resample:
+            tensors["generator"] = self.generator.get_state()
         whole = {
             name: joined(value, self.mesh.features) if self._is_dealt(name) else value
             for name, value in tensors.items()
@@ -261,6 +286,8 @@ class Training:
                 for key, value in tensors.items() if key.startswith(prefix)
             }  # fmt: skip
         self.since_fired.copy_(tensors["since_fired"])
+        if self.options.resample:
+            self.generator.set_state(tensors["generator"])
         self.steering.restore(record["steering"])
         self.route = None if record["route"] is None else Route(**record["route"])
         self.done = record["done"]
@@ -272,6 +299,25 @@ class Training:
         if of not in ("weight", "adam"):
             return of == "since_fired"
         return moment != "step" and is_dealt(weight, self.options.architecture)
+
+
+def refuse_resampling(architecture: str, mesh: Mesh) -> None:
+    """Refuse to begin dead features anew where that is not done.
+
+    Raises:
+        BadInput: If the architecture is none that it is for, or several processes train.
+    """
+    fitting = [name for name, kind in ARCHITECTURES.items() if kind.resamples]
+    if architecture not in fitting:
+        raise BadInput(
+            f"resampling was asked of {architecture} and is for {' and '.join(fitting)}: leave the"
+            " dead to the auxiliary loss"
+        )
+    if (world := mesh.rows.world * mesh.features.world) > 1:
+        raise BadInput(
+            f"resampling was asked of {world} processes and is done by one: leave the dead to the"
+            " auxiliary loss"
+        )
 
 
 def move(

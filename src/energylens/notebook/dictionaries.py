@@ -13,7 +13,7 @@ from torch import Tensor
 from energylens.activations.stream import collect_rows
 from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
-from energylens.features import cross_layer_training, crosscoder
+from energylens.features import cross_layer_training, crosscoder_training
 from energylens.features.cross_layer import CrossLayerTranscoder
 from energylens.features.crosscoder import Crosscoder
 from energylens.features.dictionary import Dictionary
@@ -111,7 +111,7 @@ def train_crosscoder(
         rows |= {f"{name}:{site}" if name else site: its for site, its in found.items()}
     d = max((its.shape[1] for its in rows.values()), default=1)
     metadata = {"model_name": ", ".join(subject.loaded.name for subject in models.values())}
-    trained, _ = crosscoder.train_crosscoder(
+    trained, _ = crosscoder_training.train_crosscoder(
         rows, options or _usual(d), torch.Generator().manual_seed(seed), metadata=metadata
     )
     return trained

@@ -2,23 +2,36 @@
 
 Rajamanoharan et al. 2024 (arXiv 2407.14435). The number of active features is penalised as it is,
 by a straight-through slope: a step is taken for a ramp as wide as `BANDWIDTH` around the threshold,
-in units of the rows' root mean square.
+in units of the rows' root mean square. `jumprelu_tanh` takes a smooth count instead, of what
+features write (Conerly et al. 2025, "Dictionary Learning Optimization Techniques"; the penalty that
+Ameisen et al. 2025 train cross-layer transcoders with), so that the encoder learns from the penalty
+too. Both are the same function when trained.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from energylens.features.architecture import Architecture, Demand, Kept, architecture, of_mask
+from energylens.features.architecture import (
+    Architecture,
+    Demand,
+    Kept,
+    architecture,
+    decoder_norms,
+    of_mask,
+)
 from energylens.features.dictionary import Dictionary
 from energylens.features.entries import Entries
 from energylens.features.mesh import Mesh
 
 FIRST_THRESHOLD = 0.02
 BANDWIDTH = 0.1
+SLOPE = 4.0
+"""c of the tanh, for rows of E‖x‖² = d."""
 
 
 @architecture("jumprelu")
@@ -45,6 +58,25 @@ class JumpReLU(Architecture):
 
     def watch(self, dictionary: Dictionary, values: Tensor | None, mesh: Mesh) -> None:
         dictionary.own["threshold"].clamp_(min=0)
+
+
+@architecture("jumprelu_tanh")
+class TanhJumpReLU(JumpReLU):
+    """a = z · [z > θ],  penalty = d · Σ tanh(c a_f ‖d_f‖), over a crosscoder's sites Σ_s ‖d_fs‖.
+
+    The slope reaches encoder, decoder and, by the ramp of a, the threshold.
+    """
+
+    unit_decoder = False
+
+    def penalty(
+        self, entries: Entries, values: Tensor, weights: Mapping[str, Tensor], demand: Demand
+    ) -> Tensor:
+        written = values * entries.of(decoder_norms(weights["W_dec"], demand.sites))
+        return demand.unit**2 * (SLOPE * written).tanh().sum()
+
+    def finish(self, dictionary: Dictionary) -> Dictionary:
+        return replace(dictionary, architecture="jumprelu")
 
 
 class _Jump(torch.autograd.Function):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from energylens.features.architecture import Architecture, Demand, architecture
+from energylens.features.architecture import Architecture, Demand, architecture, decoder_norms
 from energylens.features.dictionary import Dictionary
 from energylens.features.entries import Entries
 
@@ -21,26 +21,22 @@ LAST_P, FROM, TO = 0.2, 0.3, 0.9
 
 @architecture("standard")
 class Standard(Architecture):
-    """penalty = Σ a_f ‖d_f‖ · √d; of a crosscoder Σ a_f Σ_s ‖d_fs‖ · √d over the sites s.
-
-    The sum of norms over sites is least where one site has all of it, which is what tells features
-    of one site alone from shared ones (Lindsey et al. 2024).
-    """
+    """penalty = Σ a_f ‖d_f‖ · √d; of a crosscoder Σ a_f Σ_s ‖d_fs‖ · √d over the sites s."""
 
     unit_decoder = False
 
     def penalty(
         self, entries: Entries, values: Tensor, weights: Mapping[str, Tensor], demand: Demand
     ) -> Tensor:
-        W_dec = weights["W_dec"]
-        parts = W_dec.split(demand.sites or W_dec.shape[1], dim=1)
-        norm = sum((part.norm(dim=1) for part in parts), W_dec.new_zeros(()))
+        norm = decoder_norms(weights["W_dec"], demand.sites)
         return demand.unit * (values * entries.of(norm)).sum()
 
 
 @architecture("standard_constrained")
 class StandardConstrained(Architecture):
     """penalty = Σ a_f · √d, with decoder rows of norm 1."""
+
+    resamples = True
 
     def penalty(
         self, entries: Entries, values: Tensor, weights: Mapping[str, Tensor], demand: Demand

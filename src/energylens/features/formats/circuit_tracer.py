@@ -9,7 +9,7 @@ from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.architecture import ARCHITECTURES
 from energylens.features.checkpoint import is_of_training
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats import gemma_scope, saelens, sparsify
+from energylens.features.formats import gemma_scope, own_layers, saelens, sparsify
 from energylens.features.formats.disk import Write, read_safetensors, write_file
 from energylens.features.formats.layout import (
     Layout,
@@ -23,7 +23,9 @@ from energylens.features.formats.recognise import dictionary_format
 
 THRESHOLD = "activation_function.threshold"
 
-_OF_OTHERS = {saelens.WEIGHTS, saelens.SPARSITY, sparsify.WEIGHTS, *gemma_scope.FILES}
+_OF_OTHERS = {
+    saelens.WEIGHTS, saelens.SPARSITY, sparsify.WEIGHTS, own_layers.WEIGHTS, *gemma_scope.FILES,
+}  # fmt: skip
 _ACROSS_LAYERS = re.compile(r"W_(enc|dec)_\d+\.")
 """Files of `cross_layer`."""
 

@@ -3,9 +3,19 @@
 from collections.abc import Callable, Mapping
 
 from energylens.core.errors import BadInput, UnknownName
+from energylens.features.cross_layer import CrossLayerTranscoder
+from energylens.features.crosscoder import Crosscoder
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats import circuit_tracer, gemma_scope, saelens, sparsify
+from energylens.features.formats import (
+    circuit_tracer,
+    cross_layer,
+    gemma_scope,
+    own_layers,
+    saelens,
+    sparsify,
+)
 from energylens.features.formats.disk import Write
+from energylens.features.formats.recognise import Loaded
 
 Files = Mapping[str, Write]
 
@@ -38,6 +48,18 @@ def files_of(dictionary: Dictionary, to: str) -> tuple[Files, str]:
         return files, next(iter(files))
     folder = sparsify.folder_name(dictionary) if to == "sparsify" else ""
     return {f"{folder}/{name}".lstrip("/"): write for name, write in files.items()}, folder
+
+
+def own_files(made: Loaded) -> Files:
+    """What we keep a dictionary in ourselves, in files that another program reads where one has
+    such a thing: SAELens' folder; across layers circuit-tracer's, or else one of ours.
+
+    Raises:
+        BadInput: If a value is not finite or metadata are not JSON values.
+    """
+    if isinstance(made, CrossLayerTranscoder):
+        return (cross_layer if cross_layer.holds(made) else own_layers).files(made)
+    return saelens.files(made.dictionary if isinstance(made, Crosscoder) else made)
 
 
 def refuse_unwritten(to: str) -> None:

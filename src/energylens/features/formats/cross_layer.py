@@ -6,7 +6,7 @@ what its features write to layers 3, 4 …; `config.yaml` says where in the mode
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ from torch import Tensor
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.core.sites import canonical
 from energylens.features.cross_layer import CrossLayerTranscoder
-from energylens.features.formats.disk import read_safetensors, write_folder
+from energylens.features.formats.disk import (
+    Write,
+    read_safetensors,
+    refuse_non_finite,
+    write_folder,
+)
 from energylens.features.formats.layout import Entry, Layout, unpack
 from energylens.features.formats.recognise import dictionary_format
 from energylens.features.formats.saelens import hook_name
@@ -43,34 +48,48 @@ def save(model: CrossLayerTranscoder, folder: Path | str) -> Path:
         BadInput: If the folder is in use, circuit-tracer has no such transcoder, a value is not
             finite, or metadata are not JSON values.
     """
+    return write_folder(Path(folder), files(model))
+
+
+def holds(model: CrossLayerTranscoder) -> bool:
+    """Whether circuit-tracer has such a transcoder."""
     made = model.finish()
-    depth = len(made.layers)
-    if (
-        made.architecture not in ("standard", "jumprelu")
-        or made.layers != tuple(range(depth))
-        or made.d_in != made.d_out
-        or len(set(made.widths)) > 1
-    ):
+    return (
+        made.architecture in ("standard", "jumprelu")
+        and made.layers == tuple(range(len(made.layers)))
+        and made.d_in == made.d_out
+        and len(set(made.widths)) == 1
+    )
+
+
+def files(model: CrossLayerTranscoder) -> dict[str, Write]:
+    """By file name, the functions that write the files; see `save`.
+
+    Raises:
+        BadInput: If circuit-tracer has no such transcoder, a value is not finite, or metadata are
+            not JSON values.
+    """
+    made = model.finish()
+    if not holds(made):
         raise BadInput(
             "circuit-tracer holds standard and jumprelu transcoders of layers 0, 1 … of one width:"
             f" a {made.architecture} of layers {', '.join(map(str, made.layers))} from {made.d_in}"
             f" to {made.d_out} values, {', '.join(map(str, made.widths))} features, cannot be"
             " written"
         )
-    for name, tensor in made.weights.items():
-        if not bool(tensor.isfinite().all()):
-            raise BadInput(f"{name} holds values that are nan or infinity: train it again")
+    refuse_non_finite(made.weights)
     config = _config(made)
-    files: dict[str, Callable[[Path], object]] = {
-        CONFIG: lambda path: path.write_text(config, encoding="utf-8")
-    }
-    for place in range(depth):
-        files[f"W_enc_{place}.safetensors"] = _writes(_encoder(made, place))
-        files[f"W_dec_{place}.safetensors"] = _writes({f"W_dec_{place}": made.W_dec[place]})
-    return write_folder(Path(folder), files)
+    found: dict[str, Write] = {CONFIG: lambda path: path.write_text(config, encoding="utf-8")}
+    for place in range(len(made.layers)):
+        found[f"W_enc_{place}.safetensors"] = _writes(_encoder(made, place))
+        found[f"W_dec_{place}.safetensors"] = _writes({f"W_dec_{place}": made.W_dec[place]})
+    return found
 
 
-@dictionary_format("circuit-tracer across layers", "W_enc_0.safetensors", "W_dec_0.safetensors")
+@dictionary_format(
+    "circuit-tracer across layers", "W_enc_0.safetensors", "W_dec_0.safetensors",
+    further=re.compile(r"W_(enc|dec)_\d+\.safetensors|config\.yaml"),
+)  # fmt: skip
 def load(folder: Path | str) -> CrossLayerTranscoder:
     """Read a cross-layer transcoder: ReLU, or JumpReLU where thresholds are stored.
 
@@ -107,7 +126,7 @@ def _encoder(made: CrossLayerTranscoder, place: int) -> dict[str, Tensor]:
     return {f"{name}_{place}": tensor for name, tensor in kept.items()}
 
 
-def _writes(kept: Mapping[str, Tensor]) -> Callable[[Path], object]:
+def _writes(kept: Mapping[str, Tensor]) -> Write:
     # Copies: no two tensors of a file may share memory, as those of a tied transcoder might.
     return lambda path: save_file(
         {n: t.detach().clone(memory_format=torch.contiguous_format) for n, t in kept.items()}, path

@@ -119,6 +119,17 @@ def _there(path: Path) -> None:
         raise ArtifactRefused(f"{path} is missing: name the file, or the folder that holds it")
 
 
+def refuse_non_finite(kept: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that hold nan or infinity.
+
+    Raises:
+        BadInput: Names the first.
+    """
+    for name, tensor in kept.items():
+        if not bool(tensor.isfinite().all()):
+            raise BadInput(f"{name} holds values that are nan or infinity: train it again")
+
+
 def write_npz(path: Path, kept: Mapping[str, Tensor]) -> None:
     """Write arrays as `numpy.savez` does; equal tensors give equal bytes."""
     with path.open("wb") as file:  # by a path, numpy would add an ending of its own

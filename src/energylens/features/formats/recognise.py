@@ -1,5 +1,6 @@
 """Which program wrote a folder or a file, by names alone, and the dictionary in it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,7 @@ from energylens.features.dictionary import Dictionary
 
 Loaded: TypeAlias = Dictionary | Crosscoder | CrossLayerTranscoder
 """What a file may hold: of one site (or from one to another), of several sites, of all layers."""
+_NOTHING = re.compile(r"(?!)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class Format:
     Args:
         name: The program that writes it.
         files: What a folder of this format holds at the least; any of them stands for the folder.
+        further: Names of what such a folder may hold of the same dictionary beside `files`.
         is_file: Whether a file is a dictionary by itself, or with settings that lie elsewhere.
         load: Reads a folder, or such a file.
         pickle: Whether `load` takes `allow_pickle`.
@@ -31,6 +34,7 @@ class Format:
 
     name: str
     files: tuple[str, ...]
+    further: re.Pattern[str]
     is_file: Callable[[Path], bool]
     load: Callable[..., Loaded]
     pickle: bool
@@ -55,13 +59,16 @@ L = TypeVar("L", bound=Callable[..., Loaded])
 def dictionary_format(
     name: str,
     *files: str,
+    further: re.Pattern[str] = _NOTHING,
     is_file: Callable[[Path], bool] = lambda path: False,
     pickle: bool = False,
 ) -> Callable[[L], L]:
     """Register a function as what loads a format; see `Format`."""
 
     def register(load: L) -> L:
-        found = Format(name=name, files=files, is_file=is_file, load=load, pickle=pickle)
+        found = Format(
+            name=name, files=files, further=further, is_file=is_file, load=load, pickle=pickle
+        )
         FORMATS.add(name, found)
         return load
 

@@ -33,18 +33,23 @@ class TrainDictionary:
     targets: tuple[str, ...] = ()
     """Places to write, one for each site: the dictionaries are then transcoders."""
 
+    joined: Literal["no", "crosscoder", "cross-layer"] = "no"
+    """Whether a dictionary is of one place (no), or of all together: one code of all sites
+    (crosscoder; default: behind every block), or features of every layer that make what this and
+    later layers write (cross-layer; default: from resid_mid to mlp_out of every block)."""
+
     skip: bool = False
     """Whether transcoders have a linear part beside."""
 
     architectures: tuple[str, ...] = ("topk",)
-    """Kinds of dictionary: topk, batchtopk, matryoshka_batchtopk, groupmax, jumprelu, gated,
-    standard, standard_constrained, p_anneal."""
+    """Kinds of dictionary: topk, batchtopk, matryoshka_batchtopk, groupmax, jumprelu,
+    jumprelu_tanh, gated, standard, standard_constrained, p_anneal."""
 
     widths: Annotated[tuple[int, ...], Range(2, 2**24)] = (4096,)
-    """Features of each."""
+    """Features of each; across layers, of each layer."""
 
     ks: Annotated[tuple[int, ...], Range(1, 2**20)] = (32,)
-    """Active features a token: the most, or the mean that a penalty is steered to."""
+    """Active features a token (and layer): the most, or the mean that a penalty is steered to."""
 
     seeds: Annotated[tuple[int, ...], Range(0, 2**31 - 1)] = (0,)
     """Seeds of the first features; the text and its order have the first one."""
@@ -74,6 +79,10 @@ class TrainDictionary:
 
     dead_after: Annotated[int, Range(1, 10**12)] = 20_000
     """Tokens without firing after which a feature counts as dead."""
+
+    resample: bool = False
+    """Begin dead features anew at tokens that are badly rebuilt, instead of waking them by the
+    auxiliary loss; for standard_constrained and p_anneal."""
 
     context: Annotated[int, Range(8, 10**6)] = 128
     """Tokens of a window."""

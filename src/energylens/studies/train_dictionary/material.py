@@ -1,8 +1,10 @@
 """What a training reads: the model, windows of text in an order that can be had again, and jobs."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from energylens.activations.certify import wrap
 from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.core.ports import Store
-from energylens.core.sites import canonical
 from energylens.features.architecture import ARCHITECTURES
+from energylens.features.cross_layer_training import CrossLayerJob
+from energylens.features.crosscoder_training import CrosscoderJob
 from energylens.features.end_to_end import refuse_own_loss
 from energylens.features.stream import Job
 from energylens.features.training import TrainOptions
@@ -53,8 +56,7 @@ class Material:
     @property
     def sites(self) -> list[str]:
         """All places that are read or written."""
-        both = [site for job in self.jobs.values() for site in (job.site, job.target)]
-        return [site for site in dict.fromkeys(both) if site is not None]
+        return list(dict.fromkeys(site for job in self.jobs.values() for site in job.places))
 
 
 def gather(options: TrainDictionary, store: Store, say: Callable[[str], None]) -> Material:
@@ -91,38 +93,85 @@ def gather(options: TrainDictionary, store: Store, say: Callable[[str], None]) -
 
 
 def jobs_of(options: TrainDictionary, subject: Subject) -> dict[str, Job]:
-    """A dictionary for every combination, by a label that names a folder."""
-    sites = _sites(options, subject)
-    if options.targets and len(options.targets) != len(sites):
-        raise BadInput(
-            f"{len(sites)} sites and {len(options.targets)} targets were given: a transcoder has"
-            " one of each"
-        )
+    """A dictionary for every combination, by a label that names a folder.
+
+    Raises:
+        BadInput: If sites and targets do not make what was asked for, or k exceeds the width.
+        SiteNotAvailable: If the model lacks a place.
+    """
     if options.skip and not options.targets:
         raise BadInput("--skip was given without --targets: only a transcoder has a linear part")
-    if options.targets and options.loss != "reconstruction":
-        raise BadInput(f"--loss {options.loss} was asked for of transcoders: it is for dictionaries"
-                       " that rebuild what they read")  # fmt: skip
-    targets: list[str | None] = [canonical(target) for target in options.targets]
-    targets = targets or [None] * len(sites)
-    for target in targets:
-        if target is not None:
-            subject.port(target)
+    if (options.targets or options.joined != "no") and options.loss != "reconstruction":
+        what = "transcoders" if options.targets else f"a {options.joined}"
+        raise BadInput(
+            f"--loss {options.loss} was asked of {what}: it is for dictionaries that rebuild the"
+            " one place that they read"
+        )
     jobs = {}
     choices = product(
-        zip(sites, targets, strict=True), options.architectures, options.widths, options.ks,
+        _makers(options, subject).items(), options.architectures, options.widths, options.ks,
         options.seeds,
     )  # fmt: skip
-    for (site, target), architecture, width, k, seed in choices:
-        label = f"{file_name(site)}-{architecture}-{width}-k{k}-s{seed}"
+    for (name, make), architecture, width, k, seed in choices:
         if k > width:
             raise BadInput(f"--ks {k} of --widths {width} was asked for: k is at most the width")
-        jobs[label] = Job(site=site, target=target, seed=seed, options=TrainOptions(
+        job = make(seed=seed, options=TrainOptions(
             architecture=architecture, width=width, k=k, skip=options.skip, epochs=options.epochs,
             batch=options.batch, lr=options.lr or None, aux_k=options.aux_k,
-            dead_after_tokens=options.dead_after,
+            dead_after_tokens=options.dead_after, resample=options.resample,
         ))  # fmt: skip
+        job.check()
+        jobs[f"{name}-{architecture}-{width}-k{k}-s{seed}"] = job
     return jobs
+
+
+def _makers(options: TrainDictionary, subject: Subject) -> dict[str, Callable[..., Job]]:
+    """What is trained on the sites, by the beginning of its label; seed and options are to come."""
+    across = options.joined == "cross-layer"
+    sites = _places(options.sites or _usual_sites(options, subject), subject)
+    targets = _places(options.targets or (("blocks.*.mlp_out",) if across else ()), subject)
+    if options.joined == "crosscoder":
+        if targets:
+            raise BadInput("--targets were given for a crosscoder, which makes what it reads")
+        return {"crosscoder": partial(CrosscoderJob, reads=tuple(sites))}
+    if targets and len(targets) != len(sites):
+        raise BadInput(
+            f"{len(sites)} sites and {len(targets)} targets were given: a transcoder has one of"
+            " each"
+        )
+    if across:
+        layers = _layers(sites)
+        if layers != _layers(targets):
+            raise BadInput(
+                f"sites of layers {layers} and targets of layers {_layers(targets)} were given: a"
+                " cross-layer transcoder writes from each layer that it reads"
+            )
+        return {"cross-layer": partial(
+            CrossLayerJob, reads=tuple(sites), writes=tuple(targets), layers=tuple(layers)
+        )}  # fmt: skip
+    pairs = zip(sites, targets, strict=True) if targets else ((site,) for site in sites)
+    return {
+        file_name(site): partial(Job, reads=(site,), writes=tuple(target))
+        for site, *target in pairs
+    }
+
+
+def _layers(sites: Sequence[str]) -> list[int]:
+    """The layer of each site, which are one kind of place in ascending layers.
+
+    Raises:
+        BadInput: If they are not.
+    """
+    found = [re.fullmatch(r"blocks\.(\d+)\.(.+)", site) for site in sites]
+    layers = [int(match[1]) for match in found if match]
+    if len({match[2] for match in found if match}) != 1 or layers != sorted(set(layers)) or (
+        len(layers) < len(sites)
+    ):  # fmt: skip
+        raise BadInput(
+            f"{', '.join(sites)} was asked for: a cross-layer transcoder reads one kind of place,"
+            " and writes one, of several layers in their order, such as blocks.*.resid_mid"
+        )
+    return layers
 
 
 def _known_architectures(options: TrainDictionary) -> None:
@@ -132,10 +181,18 @@ def _known_architectures(options: TrainDictionary) -> None:
             refuse_own_loss(name, kind)
 
 
-def _sites(options: TrainDictionary, subject: Subject) -> list[str]:
-    asked = options.sites or (f"blocks.{max(0, (subject.n_layers - 1) // 2)}.resid_post",)
+def _usual_sites(options: TrainDictionary, subject: Subject) -> tuple[str, ...]:
+    """Behind the middle block; for a crosscoder behind each, across layers before each MLP."""
+    middle = max(0, (subject.n_layers - 1) // 2)
+    places = {"no": f"blocks.{middle}.resid_post", "crosscoder": "blocks.*.resid_post",
+              "cross-layer": "blocks.*.resid_mid"}  # fmt: skip
+    return (places[options.joined],)
+
+
+def _places(asked: Sequence[str], subject: Subject) -> list[str]:
+    """Certified places of the model, patterns written out."""
     sites = list(dict.fromkeys(name for pattern in asked for name in subject.expand(pattern)))
-    if not sites:
+    if asked and not sites:
         raise BadInput(f"no place of the model is called {', '.join(asked)}")
     for site in sites:
         subject.port(site)

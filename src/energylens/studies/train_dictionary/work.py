@@ -1,7 +1,6 @@
 """The order of a training: states, steps, judgement; a run that is killed goes on to the bit."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,13 @@ from energylens.core.ports import Collective, Progress, Store
 from energylens.energy.energies.downstream import next_token_surprisal
 from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.course import Course, Sight, TrainRecord
+from energylens.features.cross_layer_training import CrossLayerJob
+from energylens.features.crosscoder_training import CrosscoderJob
 from energylens.features.end_to_end import Objective, Seat, divergence, train_end_to_end
-from energylens.features.formats import saelens
+from energylens.features.formats.convert import own_files
+from energylens.features.formats.recognise import load_dictionary
 from energylens.features.mesh import Mesh
-from energylens.features.stream import Watch, train_stream
+from energylens.features.stream import Job, Watch, train_stream
 from energylens.features.training import Trace
 from energylens.results.record import Summary
 from energylens.studies.train_dictionary import TrainDictionary
@@ -55,7 +57,10 @@ def run(
         )
         store.save("judged", records={"judged": found}, scratch=True)
     rows = _rows(trained, store)
-    store.save("tables", tables={"trained_dictionaries": pa.Table.from_pylist(rows)})
+    tables = {"trained_dictionaries": rows}
+    if by_site := _site_rows(trained, store):
+        tables["trained_sites"] = by_site
+    store.save("tables", tables={n: pa.Table.from_pylist(list(t)) for n, t in tables.items()})
     return summarise(options, material, rows)
 
 
@@ -128,11 +133,11 @@ def _end_to_end(
     special[list(loaded.special_ids)] = True
     for label, job in material.jobs.items():
         rows = ModelRows(
-            material.subject, material.windows, [job.site], budget_mb=options.memory_mb / 4
+            material.subject, material.windows, list(job.reads), budget_mb=options.memory_mb / 4
         )
         passes = -(-material.n_windows // rows.windows_per_pass)
         courses[label] = train_end_to_end(
-            Seat(subject=material.subject, site=job.site, objective=OBJECTIVES[options.loss],
+            Seat(subject=material.subject, site=job.reads[0], objective=OBJECTIVES[options.loss],
                  without=special),
             rows.passes, job.options, passes * options.epochs,
             torch.Generator().manual_seed(job.seed), progress=progress, label=label, watch=watch,
@@ -183,7 +188,14 @@ def _source(
 def _bytes_of(material: Material) -> int:
     """Checkpoint and dictionaries: four and one times the weights of all."""
     d_model = material.subject.loaded.d_model or 1
-    return sum(5 * 2 * 4 * job.options.width * d_model for job in material.jobs.values())
+
+    def parts(job: Job) -> int:
+        """Encoder and decoder rows of d_model values for each of `width` features."""
+        if isinstance(job, CrossLayerJob):  # layer l of L writes to L - l layers
+            return len(job.layers) * (len(job.layers) + 3) // 2
+        return len(job.reads) + len(job.writes or job.reads)
+
+    return sum(5 * 4 * job.options.width * d_model * parts(job) for job in material.jobs.values())
 
 
 def _save(courses: Mapping[str, Course], material: Material, store: Store) -> None:
@@ -191,15 +203,15 @@ def _save(courses: Mapping[str, Course], material: Material, store: Store) -> No
     sights: dict[str, Tensor] = {}
     records, steps = {}, []
     for label, course in courses.items():
-        dictionary = replace(course.finish(), metadata=_metadata(label, material))
-        written = saelens.files(dictionary)
+        made = material.jobs[label].finish(course, _metadata(label, material))
+        written = own_files(made)
         files |= {f"dictionaries/{label}/{name}": write for name, write in written.items()}
-        record, made = course.record(), course.makes
+        record = course.record()
         records[label] = {
             "steps": record.steps, "tokens": record.tokens, "massive_rows": record.massive_rows,
-            "seconds": record.seconds, "architecture": dictionary.architecture,
+            "seconds": record.seconds,
         }  # fmt: skip
-        sights |= {f"{label}/{name}": value for name, value in made.numbers().items()}
+        sights |= {f"{label}/{name}": value for name, value in course.makes.numbers().items()}
         steps += _series(label, record)
     store.save(
         PART, files=files, records={PART: records}, tensors={"sights": sights},
@@ -208,9 +220,15 @@ def _save(courses: Mapping[str, Course], material: Material, store: Store) -> No
 
 
 def _metadata(label: str, material: Material) -> dict[str, Any]:
-    job = material.jobs[label]
-    found = {"hook_name": job.site, "model_name": material.subject.loaded.name}
-    return found if job.target is None else found | {"hook_name_out": job.target}
+    """Where a dictionary belongs, in the words of the files that it is kept in."""
+    job, found = material.jobs[label], {"model_name": material.subject.loaded.name}
+    if isinstance(job, CrossLayerJob):
+        within = [sites[0].split(".", 2)[2] for sites in (job.reads, job.writes)]
+        return found | {"feature_input_hook": within[0], "feature_output_hook": within[1]}
+    if isinstance(job, CrosscoderJob):
+        return found  # the sites are named besides
+    found["hook_name"] = job.reads[0]
+    return found | {"hook_name_out": job.writes[0]} if job.writes else found
 
 
 def _series(label: str, record: TrainRecord) -> list[dict[str, Any]]:
@@ -226,12 +244,10 @@ def _kept(material: Material, store: Store) -> dict[str, Trained]:
     sights, device = store.tensors("sights"), material.subject.device
     found = {}
     for label, job in material.jobs.items():
-        dictionary = saelens.load(store.folder(f"dictionaries/{label}")).to(device)
+        made = load_dictionary(store.folder(f"dictionaries/{label}")).to(device)
         numbers = {name: sights[f"{label}/{name}"] for name in ("frame", "ordinary")}
-        sight = Sight.of_numbers(numbers, dictionary.W_enc)
-        found[label] = Trained(
-            dictionary=dictionary, job=job, mean=sight.frame.center, ordinary=sight.ordinary
-        )
+        sight = Sight.of_numbers(numbers, made.weights["b_dec"])
+        found[label] = Trained(made=made, job=job, sight=sight)
     return found
 
 
@@ -239,13 +255,28 @@ def _rows(trained: Mapping[str, Trained], store: Store) -> Sequence[dict[str, An
     records, judged = store.record(PART), store.record("judged")
     rows = []
     for label, one in trained.items():
-        job, kept, found = one.job, records[label], judged[label]
+        job, kept = one.job, records[label]
         rows.append({
-            "label": label, "site": job.site, "target": job.target or "",
-            "architecture": job.options.architecture, "width": job.options.width,
-            "k": job.options.k, "seed": job.seed, "steps": kept["steps"],
-            "tokens": kept["tokens"], "massive_rows": kept["massive_rows"],
-            **{name: float("nan") if value is None else value for name, value in found.items()},
+            "label": label, "map": one.map, "site": ", ".join(job.reads),
+            "target": ", ".join(job.writes), "architecture": job.options.architecture,
+            "width": job.options.width, "k": job.options.k, "seed": job.seed,
+            "steps": kept["steps"], "tokens": kept["tokens"],
+            "massive_rows": kept["massive_rows"], **_numbers(judged[label]["whole"]),
             "seconds": kept["seconds"],
         })  # fmt: skip
     return rows
+
+
+def _site_rows(trained: Mapping[str, Trained], store: Store) -> Sequence[dict[str, Any]]:
+    """What is made of each place, by those that make several."""
+    judged = store.record("judged")
+    return [
+        {"label": label, "map": one.map, "site": site, **_numbers(judged[label]["sites"][site])}
+        for label, one in trained.items() if len(one.makes) > 1
+        for site in one.makes
+    ]  # fmt: skip
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record holds, with nan again where it was undefined."""
+    return {name: float("nan") if value is None else value for name, value in found.items()}
