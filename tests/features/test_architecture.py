@@ -97,6 +97,8 @@ def _expected(name: str, d: Dictionary, w: dict[str, torch.Tensor], x: torch.Ten
         return z, dense.kept_per_group(z, d.k)
     if name == "gated":
         return z, dense.gated(z, w["b_enc"], w["r_mag"], w["b_mag"])
+    if name == "jumprelu_tanh":
+        return z, dense.jump(z, w["threshold"], 0.1)
     return z, z.clamp(min=0)
 
 
@@ -113,6 +115,9 @@ def test_step_equals_dense_autograd(name, generator):
         loss = loss + frozen.square().sum() + DEMAND.sparsity * DEMAND.unit * z.clamp(min=0).sum()
     if name == "standard":
         loss = loss + DEMAND.sparsity * DEMAND.unit * (a * w["W_dec"].norm(dim=1)).sum()
+    if name == "jumprelu_tanh":
+        cost = dense.tanh_cost(a, w["W_dec"].norm(dim=1), 4.0)
+        loss = loss + DEMAND.sparsity * DEMAND.unit**2 * cost
     if name == "standard_constrained":
         loss = loss + DEMAND.sparsity * DEMAND.unit * a.sum()
     if name == "p_anneal":  # half of the way from 1 to .2

@@ -36,7 +36,7 @@ def model(name, generator, dtype=torch.float64) -> CrossLayerTranscoder:
         b_enc=tuple(0.3 * draw(WIDTH) for _ in range(LAYERS)),
         W_dec=tuple(draw(WIDTH, LAYERS - n, D_OUT) for n in range(LAYERS)),
         b_dec=draw(LAYERS, D_OUT),
-        own=tuple({n: draw(len(w)).abs() if name == "jumprelu" else w
+        own=tuple({n: draw(len(w)).abs() if name.startswith("jumprelu") else w
                    for n, w in kind.own(WIDTH, draw(1)).items()} for _ in range(LAYERS)),
     )  # fmt: skip
 
@@ -61,14 +61,19 @@ def activations(name, z, w):
         return oracle.kept_over_layers(z, K, dense.kept_per_batch)
     if name == "jumprelu":
         return [part * (part > w[f"threshold.{n}"]).detach() for n, part in enumerate(z)]
+    if name == "jumprelu_tanh":
+        return [dense.jump(part, w[f"threshold.{n}"], 0.1) for n, part in enumerate(z)]
     return [part.clamp(min=0) for part in z]
 
 
 def cost(name, a, w):
     """The penalty in units of the squared error, from its formula."""
     unit = DEMAND.unit
+    norms = [w[f"W_dec.{n}"].flatten(1).norm(dim=1) for n in range(LAYERS)]
+    if name == "jumprelu_tanh":
+        costs = (dense.tanh_cost(part, norm, 4.0) for part, norm in zip(a, norms, strict=True))
+        return unit**2 * sum(costs)
     if name == "standard":
-        norms = [w[f"W_dec.{n}"].flatten(1).norm(dim=1) for n in range(LAYERS)]
         return unit * sum((part * norm).sum() for part, norm in zip(a, norms, strict=True))
     if name == "standard_constrained":
         return unit * sum(part.sum() for part in a)

@@ -38,3 +38,16 @@ def gated(z: Tensor, b_gate: Tensor, r_mag: Tensor, b_mag: Tensor) -> Tensor:
     """[π > 0] · ((π − b_gate) · exp(r) + b)₊."""
     gate = (z > 0).to(z.dtype).detach()
     return gate * ((z - b_gate) * r_mag.exp() + b_mag).clamp(min=0)
+
+
+def jump(z: Tensor, threshold: Tensor, width: float) -> Tensor:
+    """z · [z > θ]₊, whose slope by θ is −(θ/ε) K((z − θ)/ε) for a kernel K of this width ε."""
+    above = ((z > threshold) & (z > 0)).to(z.dtype)
+    near = ((z - threshold).abs() < width / 2).to(z.dtype)
+    straight = -(threshold * near / width).detach() * (threshold - threshold.detach())
+    return z * above.detach() + straight
+
+
+def tanh_cost(a: Tensor, norm: Tensor, slope: float) -> Tensor:
+    """Σ tanh(c a_f ‖d_f‖)."""
+    return torch.tanh(slope * a * norm).sum()

@@ -160,6 +160,54 @@ def test_a_transcoder_is_trained_from_what_a_block_reads_to_what_its_mlp_writes(
     assert dictionary.W_skip is not None and not dictionary.subtracts_b_dec
 
 
+JOINED = {
+    "crosscoder": (
+        replace(SMALL, joined="crosscoder", sites=("blocks.*.resid_post",), epochs=2, widths=(64,),
+                architectures=("topk",)),
+        "blocks.{}.resid_post", "crosscoder",
+    ),
+    "cross-layer": (
+        replace(SMALL, joined="cross-layer", sites=(), epochs=2, widths=(32,),
+                architectures=("topk", "jumprelu_tanh")),
+        "blocks.{}.mlp_out", "cross-layer transcoder",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("joined", JOINED)
+def test_several_places_are_joined_judged_shown_and_resumed(joined, tmp_path):
+    options, place, called = JOINED[joined]
+    out = tmp_path / "whole"
+    execute("train-dictionary", options, out)
+    rows, sites = read(out, "trained_dictionaries"), read(out, "trained_sites")
+    assert [row["map"] for row in rows] == [called] * len(options.architectures)
+    depth = len(sites) // len(rows)
+    for row in rows:
+        mine = [site for site in sites if site["label"] == row["label"]]
+        assert [site["site"] for site in mine] == [place.format(n) for n in range(depth)]
+        mean = sum(site["fvu"] for site in mine) / depth
+        assert abs(row["fvu"] - mean) < 1e-6 and row["fvu_low"] < row["fvu"] < row["fvu_high"]
+        assert row["fvu_high"] < row["fvu_null"] and 1 < row["l0"] < 12
+        assert all(site["fvu"] < site["fvu_null"] for site in mine)
+    there = columns_there(out)
+    assert there == {name: described_tables()[name] for name in there}
+    assert "keep, by place?" in build(out).read_text()
+    made = el.load_dictionary(out / "dictionaries" / rows[0]["label"])
+    if joined == "crosscoder":
+        assert made.names == tuple(place.format(n) for n in range(depth))
+    else:
+        assert made.layers == tuple(range(depth)) and made.widths == (32,) * depth
+        assert made.metadata["feature_output_hook"] == "mlp_out"
+    again = tmp_path / "again"
+    for stage, count in (("training", 20), ("held-out documents", 2)):
+        with pytest.raises(Killed):
+            execute("train-dictionary", options, again, progress=Deadly(stage, count))
+    execute("train-dictionary", options, again)
+    files = sorted(p.relative_to(out) for p in out.glob("dictionaries/*/*"))
+    assert files and all((again / f).read_bytes() == (out / f).read_bytes() for f in files)
+    assert (again / "summary.json").read_bytes() == (out / "summary.json").read_bytes()
+
+
 def test_end_to_end_a_dictionary_keeps_more_of_the_loss_and_less_of_the_state(tmp_path):
     less = replace(SMALL, widths=(48,), architectures=("topk",), tokens=2_000, epochs=4, ks=(2,))
     found = {}
@@ -178,6 +226,12 @@ def test_end_to_end_a_dictionary_keeps_more_of_the_loss_and_less_of_the_state(tm
     (dict(targets=("blocks.1.mlp_out", "blocks.2.mlp_out")), BadInput, "1 sites and 2 targets"),
     (dict(loss="kl", architectures=("gated",)), BadInput, "cannot be trained end to end"),
     (dict(skip=True), BadInput, "--skip was given without --targets"),
+    (dict(joined="crosscoder", targets=("blocks.1.mlp_out",)), BadInput, "makes what it reads"),
+    (dict(joined="cross-layer"), BadInput, r"sites of layers \[1\] and targets of layers \[0, 1"),
+    (dict(joined="cross-layer", sites=("embed",)), BadInput, "one kind of place"),
+    (dict(joined="cross-layer", sites=(), architectures=("gated",)), BadInput, "loss of its own"),
+    (dict(joined="crosscoder", loss="kl"), BadInput, "--loss kl was asked of a crosscoder"),
+    (dict(resample=True), BadInput, "resampling was asked of topk"),
     (dict(context=4096), BadInput, "lower --context"),
     (dict(device="cuda:7"), BadInput, "device 'cuda:7' was asked for"),
     (dict(held_out=400), BadInput, "lower --held-out"),

@@ -164,7 +164,7 @@ class Course:
             training=Training(
                 dictionary=replace(start, subtracts_b_dec=False) if sites else start,
                 options=options, steps=steps, mesh=mesh, sites=tuple(sites),
-                **({"generator": _offspring(generator)} if options.resample else {}),
+                generator=_offspring(generator) if options.resample else torch.Generator(),
             ),
             reads=seen.reads, writes=seen.writes,
         )  # fmt: skip

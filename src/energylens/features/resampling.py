@@ -26,7 +26,7 @@ def begin_anew(
     dead: Bool[Tensor, " feature"],
     moments: Mapping[str, Mapping[str, Tensor]],
     generator: torch.Generator,
-) -> Int64[Tensor, " feature"]:
+) -> Int64[Tensor, " new"]:
     """Reset dead features, in place, to rows drawn with probability ∝ loss².
 
     A feature then reads along the row, less b_dec where that is subtracted, with `SIZE` of the mean

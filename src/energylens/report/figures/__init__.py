@@ -70,6 +70,7 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     planted.direction,
     planted_forces.figure,
     trainings.quality,
+    trainings.by_place,
     trainings.curves,
     scaling.sizes,
     scaling.exponents,

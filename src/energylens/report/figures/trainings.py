@@ -1,6 +1,6 @@
 """How did training go, and how good are the dictionaries that came of it?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,6 +13,7 @@ from energylens.report.text import several
 from energylens.results.format import interval, number, percent
 
 MOST_LINES = 24
+MOST_PLACES = 48
 POINTS = 160
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("width", "width"), ("k", "k"), ("seed", "seed"), ("steps", "steps"), ("tokens", "tokens"),
@@ -24,8 +25,12 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("loss_reconstructed", "loss, reconstructed"), ("held_out_tokens", "held-out tokens"),
     ("held_out_massive", "massive of these"), ("documents", "documents"), ("seconds", "seconds"),
 )  # fmt: skip
-WORDS = (("label", "dictionary"), ("site", "site"), ("target", "target"),
+WORDS = (("label", "dictionary"), ("map", "map"), ("site", "site"), ("target", "target"),
          ("architecture", "kind"))  # fmt: skip
+OF_SITES = tuple(
+    (name, label) for name, label in COLUMNS
+    if name not in ("width", "k", "seed", "steps", "tokens", "massive_rows", "seconds")
+)  # fmt: skip
 
 
 def quality(records: Records) -> Figure | None:
@@ -43,7 +48,8 @@ def quality(records: Records) -> Figure | None:
         short="Dictionaries", answer=_answer(table), notes=_notes(table, len(shown)),
         method=("method-training", "training"),
         panels=[
-            Panel(draw=partial(_draw, table=table, rows=shown, name=name, across=across),
+            Panel(draw=partial(_draw, table=table, rows=shown, name=name, across=across,
+                               called=_short),
                   height=height, label=f"By dictionary: {across}.")
             for name, across in draws
         ],
@@ -52,6 +58,37 @@ def quality(records: Records) -> Figure | None:
             *(Column(name=name, label=label, cells=table.number(name)) for name, label in COLUMNS),
         ],
         tells=("label", "fvu", "fvu_null", "l0", "loss_recovered"), wide=True,
+    )  # fmt: skip
+
+
+def by_place(records: Records) -> Figure | None:
+    """FVU of every place that a dictionary of several makes, beside chance."""
+    table = records.table("trained_sites")
+    if table is None:
+        return None
+    shown = list(range(table.rows))[:MOST_PLACES]
+    across = "variance unexplained, FVU (share)"
+    notes = [
+        f"n = {int(table.number('documents')[0]):,} held-out documents; bars: 95 % over documents",
+        "null (grey): of a crosscoder random directions of the same width and k, drawn where all"
+        " places count alike; across layers its decoder rows dealt out",
+        "loss recovered: each place changed alone",
+    ]
+    if len(shown) < table.rows:
+        notes.append(f"the first {len(shown)} of {table.rows:,} are drawn; all in the table")
+    return Figure(
+        name="trained_sites", question="How much do they keep, by place?", short="By place",
+        answer=_answer_by_place(table), notes=notes, method=("method-training", "training"),
+        panels=[Panel(
+            draw=partial(_draw, table=table, rows=shown, name="fvu", across=across, called=_place),
+            height=90 + 30 * len(shown), label=f"By dictionary and place: {across}.",
+        )],
+        columns=[
+            *(Column(name=name, label=label, cells=table.text(name))
+              for name, label in (("label", "dictionary"), ("map", "map"), ("site", "place"))),
+            *(Column(name=name, label=label, cells=table.number(name)) for name, label in OF_SITES),
+        ],
+        tells=("label", "site", "fvu", "fvu_null", "loss_recovered"), wide=True,
     )  # fmt: skip
 
 
@@ -96,12 +133,20 @@ def _closest(table: Table) -> list[int]:
     return sorted(order[:MOST_LINES].tolist())
 
 
-def _draw(axes: Axes, *, table: Table, rows: Sequence[int], name: str, across: str) -> Marks:
+def _draw(
+    axes: Axes,
+    *,
+    table: Table,
+    rows: Sequence[int],
+    name: str,
+    across: str,
+    called: Callable[[Table, int], str],
+) -> Marks:
     frame(axes, across=across, up="")
     axes.grid(visible=False)
     y = np.arange(len(rows))
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks(y, [_short(table, row) for row in rows], fontsize=10)
+    axes.set_yticks(y, [called(table, row) for row in rows], fontsize=10)
     value = table.number(name)[rows]
     if name == "fvu":
         axes.plot(table.number("fvu_null")[rows], y, "|", ms=15, mew=5, color=LIGHT["null"],
@@ -127,6 +172,13 @@ def _short(table: Table, row: int) -> str:
         if len(set(table.number(name).tolist())) > 1:
             parts.append(f"{sign}{int(table.number(name)[row]):,}")
     return " · ".join(parts) or f"{table.text('architecture')[row]}"
+
+
+def _place(table: Table, row: int) -> str:
+    """A place and, where there are several, the dictionary that makes it."""
+    several_made = len(set(table.text("label"))) > 1
+    whose = f"{table.text('label')[row]} · " if several_made else ""
+    return whose + table.text("site")[row].removeprefix("blocks.")
 
 
 def _thinned(table: Table, labels: Sequence[str]) -> Table:
@@ -178,11 +230,27 @@ def _answer(table: Table) -> str:
     return text
 
 
+def _answer_by_place(table: Table) -> str:
+    fvu = table.number("fvu")
+    if not len(finite(fvu)):
+        return "How much they leave unexplained is undefined at every place."
+    ends = [int(find(fvu)) for find in (np.nanargmin, np.nanargmax)]
+    best, worst = (
+        f"{number(float(fvu[row]), digits=2)} of the variance at {table.text('site')[row]}"
+        for row in ends
+    )
+    chance = int(np.sum(table.number("fvu_high") >= table.number("fvu_null")))
+    text = f"Between {best} and {worst} is left unexplained."
+    if chance:
+        text += f" At {several(chance, 'place', 'places')} that is not beyond chance."
+    return text
+
+
 def _notes(table: Table, shown: int) -> list[str]:
     notes = [
         f"n = {int(table.number('documents')[0]):,} held-out documents; bars: 95 % over documents",
         "null (grey): random directions of the same width and k; of a transcoder, its decoder rows"
-        " dealt out",
+        " dealt out; what makes several places counts each alike",
         f"dead on held-out text: at most"
         f" {percent(float(finite(table.number('dead_share')).max(initial=0.0)))} of the features",
     ]
