@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,12 +11,16 @@ import yaml
 import energylens as el
 from energylens.core.errors import BadInput
 from energylens.features.card import NOT_EVALUATED, model_card, read_judged
+from energylens.features.crosscoder import SITES, Crosscoder
 from energylens.features.dictionary import weights_sha256
 from energylens.features.formats import saelens
+from energylens.features.formats.convert import own_files
+from energylens.features.formats.disk import write_folder
 from energylens.features.publish import push_to_hub
 from energylens.results.record import Control, Estimate, Summary
 from tests.common.hub import COMMIT, TOKEN, FakeHub, point_at, serving
 from tests.features.formats.made import D, dictionary, draw
+from tests.features.formats.test_cross_layer import transcoder as across
 
 SITE = "blocks.5.resid_post"
 ABOUT = {"hook_name": SITE, "model_name": "HuggingFaceTB/SmolLM2-135M"}
@@ -78,6 +83,45 @@ def test_what_is_pushed_comes_back_by_name(fake_hub, generator):
 def test_a_repository_is_as_private_as_the_account_says_by_default(fake_hub, generator):
     push_to_hub(dictionary("topk", generator), "some/model")
     assert "private" not in fake_hub.made[0] and "visibility" not in fake_hub.made[0]
+
+
+def test_a_crosscoder_comes_back_with_its_sites(fake_hub, generator):
+    wide = dictionary("topk", generator, subtracts_b_dec=False)
+    half = wide.d_in // 2
+    sites = [{"name": "blocks.1.resid_post", "width": half, "spread": 2.0},
+             {"name": "blocks.3.resid_post", "width": wide.d_in - half, "spread": 5.0}]  # fmt: skip
+    made = Crosscoder.of(replace(wide, metadata={SITES: sites, "model_name": "some/lm"}))
+    el.push_to_hub(made, "some/model")
+    card = (fake_hub.folder / "crosscoder" / "README.md").read_text().replace("\\_", "_")
+    assert "A sparse crosscoder of blocks.1.resid_post and blocks.3.resid_post in some/lm" in card
+    assert f"| site 2 | blocks.3.resid_post, {wide.d_in - half} values |" in card
+    assert head_of(card)["library_name"] == "energylens"
+    found = el.from_pretrained("some/model", subfolder="crosscoder")
+    x = {site.name: draw(generator, 9, site.width) for site in made.sites}
+    assert found.sites == made.sites
+    for site, rows in made.reconstruct(x).items():
+        assert torch.equal(found.reconstruct(x)[site], rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "words"),
+    [("batchtopk", "W_enc_0.safetensors", "files are those of circuit-tracer"),
+     ("topk", "cross_layer.safetensors", "circuit-tracer has no transcoder of this kind")],
+)  # fmt: skip
+def test_all_layers_come_back(name, first, words, fake_hub, generator, tmp_path):
+    made = across("jumprelu" if name == "batchtopk" else "standard", generator, model_name="m")
+    made = made if name == "batchtopk" else replace(made, architecture=name)
+    run = a_run(tmp_path / "run")
+    write_folder(run / "dictionaries" / "mine", own_files(made))
+    el.push_to_hub(made, "some/model", run=run)
+    assert (fake_hub.folder / "cross_layer" / first).is_file()
+    card = (fake_hub.folder / "cross_layer" / "README.md").read_text()
+    assert words in card and "A cross-layer transcoder of layers 0 to 2 in m" in card
+    assert "The run holds these very weights." in card
+    found = el.from_pretrained("some/model/cross_layer")
+    assert found.layers == made.layers and found.metadata["model_name"] == "m"
+    assert found.weights.keys() == made.weights.keys()
+    assert all(torch.equal(found.weights[n], w) for n, w in made.weights.items())
 
 
 @pytest.mark.parametrize(

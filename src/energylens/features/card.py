@@ -10,16 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.features.cross_layer import CrossLayerTranscoder
+from energylens.features.crosscoder import Crosscoder
 from energylens.features.dictionary import Dictionary, weights_sha256
+from energylens.features.formats import cross_layer
 from energylens.features.formats.disk import read_json
-from energylens.features.formats.recognise import load_one
+from energylens.features.formats.recognise import Loaded, load_dictionary
 from energylens.results.record import Estimate, Summary
 from energylens.results.text import visible
 from energylens.sources.hub import is_repository
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#~!$])")
 _INFERENCE = ("standard", "topk", "gated", "jumprelu")
+_NAMING = ("cfg.json", "cross_layer.json", "W_enc_0.safetensors")
+"""A file of each folder that a run may have left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,7 @@ class Judged:
     ours: bool
 
 
-def read_judged(dictionary: Dictionary, run: Path | str) -> Judged:
+def read_judged(dictionary: Loaded, run: Path | str) -> Judged:
     """Read the run that trained or evaluated a dictionary.
 
     Args:
@@ -55,7 +62,7 @@ def read_judged(dictionary: Dictionary, run: Path | str) -> Judged:
         raise BadInput(f"{folder} holds no finished run: give the folder of one, with summary.json")
     summary = Summary.from_json((folder / "summary.json").read_bytes(), f"{folder}/summary.json")
     record = read_json(folder / "run.json")
-    sha256 = weights_sha256(dictionary)
+    sha256 = weights_sha256(plain(dictionary))
     inputs = record.get("inputs") or {}
     for name, entry in inputs.items():
         if name.startswith("dictionary") and isinstance(entry, dict) and sha256 in entry.values():
@@ -66,15 +73,21 @@ def read_judged(dictionary: Dictionary, run: Path | str) -> Judged:
 
 def _kept_there(folder: Path) -> Iterator[tuple[str, str]]:
     """Folders of the dictionaries that a run has left, and their hashes."""
-    for config in sorted(folder.glob("dictionar*/**/cfg.json")):
+    found = {file.parent for name in _NAMING for file in folder.glob(f"dictionar*/**/{name}")}
+    for place in sorted(found):
         try:
-            yield config.parent.name, weights_sha256(load_one(config.parent))
+            yield place.name, weights_sha256(plain(load_dictionary(place)))
         except ArtifactRefused:
             continue
 
 
+def plain(made: Loaded) -> Dictionary | CrossLayerTranscoder:
+    """The dictionary of its sites side by side, of a crosscoder; others as they are."""
+    return made.dictionary if isinstance(made, Crosscoder) else made
+
+
 def model_card(
-    dictionary: Dictionary,
+    dictionary: Loaded,
     repository: str,
     subfolder: str,
     *,
@@ -90,8 +103,8 @@ def model_card(
         judged: The run that judged it; None: the card says that nothing did.
         license: Name of a licence as the hub knows it, as in "mit"; left out if None.
     """
-    model = str(dictionary.metadata.get("model_name") or "")
-    readable = saelens_holds(dictionary)
+    model = str(plain(dictionary).metadata.get("model_name") or "")
+    readable = isinstance(dictionary, Dictionary) and saelens_holds(dictionary)
     head: dict[str, Any] = {
         "library_name": "saelens" if readable else "energylens",
         "tags": ["energylens", "sparse-autoencoder", "mechanistic-interpretability"]
@@ -108,7 +121,7 @@ def model_card(
         "## Evaluation", "",
         *(_evaluation(judged) if judged else [NOT_EVALUATED]), "",
         "## Loading", "",
-        *_loading(repository, subfolder, readable=readable), "",
+        *_loading(dictionary, repository, subfolder, readable=readable), "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -131,32 +144,74 @@ def saelens_holds(dictionary: Dictionary) -> bool:
     return dictionary.architecture in (("standard", "jumprelu") if elsewhere else _INFERENCE)
 
 
-def _lead(dictionary: Dictionary) -> str:
-    site, model = (dictionary.metadata.get(name) for name in ("hook_name", "model_name"))
-    where = f" of {_plain(site)}" if site else ""
+def _lead(made: Loaded) -> str:
+    own = plain(made)
+    model = own.metadata.get("model_name")
     whose = f" in {_plain(model)}" if model else ""
-    return (
-        f"A sparse dictionary{where}{whose}: {dictionary.width:,} features, {dictionary.k:,} of"
-        " them active a row."
-    )
+    if isinstance(made, CrossLayerTranscoder):
+        return (
+            f"A cross-layer transcoder of {_layers(made)}{whose}: {made.width:,} features in all,"
+            f" {made.k:,} of a layer's active a row. A feature reads at its layer and writes there"
+            " and at all later ones."
+        )
+    if isinstance(made, Crosscoder):
+        what, where = "crosscoder", f" of {' and '.join(map(_plain, made.names))}"
+    else:
+        what, site = "dictionary", own.metadata.get("hook_name")
+        where = f" of {_plain(site)}" if site else ""
+    return f"A sparse {what}{where}{whose}: {own.width:,} features, {own.k:,} of them active a row."
 
 
-def _facts(dictionary: Dictionary) -> list[tuple[str, str]]:
-    said = dictionary.metadata
-    offset = "subtracted from the input, added to the output"
-    facts = [
-        ("model", said.get("model_name")), ("site read", said.get("hook_name")),
-        ("site written", said.get("hook_name_out")),
-        ("architecture", dictionary.architecture),
-        ("features", f"{dictionary.width:,}"), ("active a row, k", f"{dictionary.k:,}"),
-        ("width of the rows", f"{dictionary.d_in:,}" if dictionary.d_in == dictionary.d_out
-         else f"{dictionary.d_in:,} read, {dictionary.d_out:,} written"),
-        ("type", str(dictionary.W_enc.dtype).removeprefix("torch.")),
-        ("b_dec", offset if dictionary.subtracts_b_dec else "added to the output alone"),
-        ("skip", "W_skip x is added" if dictionary.W_skip is not None else None),
-        ("SHA-256 of the weights", weights_sha256(dictionary)),
-    ]  # fmt: skip
+def _layers(made: CrossLayerTranscoder) -> str:
+    first, last = made.layers[0], made.layers[-1]
+    whole = made.layers == tuple(range(first, last + 1))
+    return f"layers {first} to {last}" if whole else f"layers {', '.join(map(str, made.layers))}"
+
+
+def _facts(made: Loaded) -> list[tuple[str, str]]:
+    own = plain(made)
+    facts: list[tuple[str, Any]] = [("model", own.metadata.get("model_name"))]
+    if isinstance(made, CrossLayerTranscoder):
+        facts += _facts_across_layers(made)
+    elif isinstance(own, Dictionary):
+        facts += _facts_of_sites(made, own)
+    facts.append(("SHA-256 of the weights", weights_sha256(own)))
     return [(name, _plain(value)) for name, value in facts if value is not None]
+
+
+def _facts_across_layers(made: CrossLayerTranscoder) -> list[tuple[str, Any]]:
+    widths = sorted(set(made.widths))
+    return [
+        ("layers", _layers(made)), ("read in each", made.metadata.get("feature_input_hook")),
+        ("written in each", made.metadata.get("feature_output_hook")),
+        ("architecture", made.architecture),
+        ("features of a layer", " to ".join(f"{n:,}" for n in (widths[0], *widths[1:][-1:]))),
+        ("active a row and layer, k", f"{made.k:,}"),
+        ("width of the rows", f"{made.d_in:,} read, {made.d_out:,} written"),
+        ("type", _type(made.b_dec)),
+    ]  # fmt: skip
+
+
+def _facts_of_sites(made: Loaded, own: Dictionary) -> list[tuple[str, Any]]:
+    said = own.metadata
+    offset = "subtracted from the input, added to the output"
+    sites = made.sites if isinstance(made, Crosscoder) else ()
+    return [
+        ("site read", said.get("hook_name")), ("site written", said.get("hook_name_out")),
+        *((f"site {number}", f"{site.name}, {site.width:,} values")
+          for number, site in enumerate(sites, start=1)),
+        ("architecture", own.architecture),
+        ("features", f"{own.width:,}"), ("active a row, k", f"{own.k:,}"),
+        ("width of the rows", f"{own.d_in:,}" if own.d_in == own.d_out
+         else f"{own.d_in:,} read, {own.d_out:,} written"),
+        ("type", _type(own.W_enc)),
+        ("b_dec", offset if own.subtracts_b_dec else "added to the output alone"),
+        ("skip", "W_skip x is added" if own.W_skip is not None else None),
+    ]  # fmt: skip
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _evaluation(judged: Judged) -> list[str]:
@@ -227,17 +282,26 @@ def _provenance(judged: Judged) -> list[tuple[str, str]]:
     return [(name, _plain(value)) for name, value in rows if value]
 
 
-def _loading(repository: str, subfolder: str, *, readable: bool) -> list[str]:
+def _loading(made: Loaded, repository: str, subfolder: str, *, readable: bool) -> list[str]:
     place = f'"{repository}", subfolder="{subfolder}"'
+    if isinstance(made, CrossLayerTranscoder):
+        rows = "code = dictionary.encode(rows)  # rows: by layer, what it reads, [n, d]"
+        others = ("The files are those of circuit-tracer." if cross_layer.holds(made)
+                  else "circuit-tracer has no transcoder of this kind.")  # fmt: skip
+    elif isinstance(made, Crosscoder):
+        rows = "code = dictionary.encode(rows)  # rows: by site, states of the same tokens, [n, d]"
+        others = "SAELens reads the folder as a dictionary of the sites' rows side by side."
+    else:
+        rows = "code = dictionary.encode(rows)  # rows: states of the site, [n, d]"
+        others = "SAELens has no dictionary of this kind."
     theirs = [
         "```python", "from sae_lens import SAE", "",
         f'sae = SAE.from_pretrained("{repository}", "{subfolder}")', "```",
     ]  # fmt: skip
     return [
         "```python", "import energylens as el", "",
-        f"dictionary = el.from_pretrained({place})",
-        "code = dictionary.encode(rows)  # rows: states of the site, [n, d]", "```", "",
-        *(theirs if readable else ["SAELens has no dictionary of this kind."]),
+        f"dictionary = el.from_pretrained({place})", rows, "```", "",
+        *(theirs if readable else [others]),
     ]  # fmt: skip
 
 

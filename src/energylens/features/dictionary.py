@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -136,7 +136,21 @@ class Dictionary:
             )
 
 
-def weights_sha256(dictionary: Dictionary) -> str:
+@runtime_checkable
+class Weighted(Protocol):
+    """What computes with named tensors: a dictionary, or one across layers."""
+
+    @property
+    def architecture(self) -> str: ...
+
+    @property
+    def k(self) -> int: ...
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+
+def weights_sha256(dictionary: Weighted) -> str:
     """Hash of what a dictionary computes with, whatever format it came in."""
     digest = hashlib.sha256(f"{dictionary.architecture} {dictionary.k}".encode())
     for name, weight in sorted(dictionary.weights.items()):
