@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from energylens.cli import main
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.core.files import sha256
-from energylens.features.agreement import agreement, telling_rows
+from energylens.features.agreement import agreement, agreement_across_layers, telling_rows
+from energylens.features.crosscoder import SITES
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats import saelens
+from energylens.features.formats import own_layers, saelens
 from energylens.features.formats.convert import PICKLES, WRITTEN
 from energylens.features.formats.recognise import FORMATS, load_dictionary
 from energylens.report.page import build
@@ -21,6 +23,7 @@ from energylens.run.execute import execute
 from energylens.studies.convert import Convert
 from tests.common.run_directory import columns_there, described_tables
 from tests.features.formats.made import INFERENCE, D, dictionary, draw
+from tests.features.formats.test_cross_layer import transcoder
 from tests.features.formats.test_recognise import WRITERS
 
 # What each program holds, besides what SAELens does.
@@ -30,14 +33,45 @@ HELD = {
 }  # fmt: skip
 
 
-ACROSS = "circuit-tracer across layers"
+ACROSS = {name for name in FORMATS if name.endswith("across layers")}
 
 
-def test_dictionaries_of_several_layers_are_refused(generator, tmp_path):
-    path, _ = WRITERS[ACROSS](tmp_path / "d", generator)
-    with pytest.raises(ArtifactRefused, match="is a CrossLayerTranscoder, and a dictionary of one"):
+def test_all_layers_become_circuit_tracers_or_are_refused(generator, tmp_path):
+    path, _ = WRITERS["circuit-tracer across layers"](tmp_path / "d", generator)
+    with pytest.raises(BadInput, match="saelens has no CrossLayerTranscoder: convert it to circ"):
         converted(path, "saelens", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    jump = own_layers.save(load_dictionary(path), tmp_path / "own")
+    summary = converted(jump, "circuit_tracer", tmp_path / "run")
+    assert all(control.passed for control in summary.controls.values())
+    assert (
+        "to the bit" in summary.finding and settings(tmp_path / "run")["layers"]["state"] == "same"
+    )
+    kept = json.loads((tmp_path / "run/records/conversion.json").read_bytes())
+    assert {"W_dec_2.safetensors", "config.yaml"} <= set(kept["written"]["files"])
+    topk, _ = WRITERS["Energylens across layers"](tmp_path / "topk", generator)
+    with pytest.raises(BadInput, match="a topk of layers 0, 1, 2"):
+        converted(topk, "circuit_tracer", tmp_path / "no")
+
+
+def test_a_changed_layer_is_no_agreement(generator):
+    made = transcoder("jumprelu", generator)
+    assert agreement_across_layers(made, made, 64, generator).identical
+    other = replace(made, W_dec=(made.W_dec[0], 1.5 * made.W_dec[1], made.W_dec[2]))
+    found = agreement_across_layers(made, other, 64, generator)
+    assert not found.identical and abs(found.difference - 0.5) < 1e-3
+    assert found.rows == 3 * 64 and found.dealt_out > 0.5
+
+
+def test_a_crosscoder_stays_one_or_is_refused(generator, tmp_path):
+    wide = dictionary("topk", generator, subtracts_b_dec=False)
+    sites = [{"name": "a", "width": 2, "spread": 1.0},
+             {"name": "b", "width": wide.d_in - 2, "spread": 2.0}]  # fmt: skip
+    saelens.save(replace(wide, metadata={SITES: sites}), tmp_path / "d")
+    assert converted(tmp_path / "d", "saelens", tmp_path / "run").limits == ()
+    assert load_dictionary(tmp_path / "run/dictionary").names == ("a", "b")
+    with pytest.raises(BadInput, match="sparsify has no Crosscoder: convert it to saelens"):
+        converted(tmp_path / "d", "sparsify", tmp_path / "no")
 
 
 def converted(path, to, out, **options):
@@ -51,7 +85,7 @@ def settings(out):
 
 
 @pytest.mark.parametrize("to", sorted(WRITTEN))
-@pytest.mark.parametrize("name", sorted(set(FORMATS) - {ACROSS}))
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - ACROSS))
 def test_every_format_becomes_every_other_or_is_refused(name, to, generator, tmp_path):
     path, architecture = WRITERS[name](tmp_path / "d", generator)
     if architecture not in HELD[to]:

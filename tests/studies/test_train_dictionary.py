@@ -164,19 +164,19 @@ JOINED = {
     "crosscoder": (
         replace(SMALL, joined="crosscoder", sites=("blocks.*.resid_post",), epochs=2, widths=(64,),
                 architectures=("topk",)),
-        "blocks.{}.resid_post", "crosscoder",
+        "blocks.{}.resid_post", "crosscoder", ("held-out documents", 2),
     ),
     "cross-layer": (
         replace(SMALL, joined="cross-layer", sites=(), epochs=2, widths=(32,),
                 architectures=("topk", "jumprelu_tanh")),
-        "blocks.{}.mlp_out", "cross-layer transcoder",
+        "blocks.{}.mlp_out", "cross-layer transcoder", ("training", 20),
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("joined", JOINED)
 def test_several_places_are_joined_judged_shown_and_resumed(joined, tmp_path):
-    options, place, called = JOINED[joined]
+    options, place, called, death = JOINED[joined]
     out = tmp_path / "whole"
     execute("train-dictionary", options, out)
     rows, sites = read(out, "trained_dictionaries"), read(out, "trained_sites")
@@ -199,9 +199,8 @@ def test_several_places_are_joined_judged_shown_and_resumed(joined, tmp_path):
         assert made.layers == tuple(range(depth)) and made.widths == (32,) * depth
         assert made.metadata["feature_output_hook"] == "mlp_out"
     again = tmp_path / "again"
-    for stage, count in (("training", 20), ("held-out documents", 2)):
-        with pytest.raises(Killed):
-            execute("train-dictionary", options, again, progress=Deadly(stage, count))
+    with pytest.raises(Killed):
+        execute("train-dictionary", options, again, progress=Deadly(*death))
     execute("train-dictionary", options, again)
     files = sorted(p.relative_to(out) for p in out.glob("dictionaries/*/*"))
     assert files and all((again / f).read_bytes() == (out / f).read_bytes() for f in files)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from energylens.features.cross_layer import CrossLayerTranscoder
 from energylens.features.dictionary import Dictionary
 
 ROWS_AT_ONCE = 256
@@ -76,6 +77,35 @@ def agreement(
     return Agreement(
         rows=len(rows), silent=silent, fired=int(fired.sum()), identical=identical,
         activations=activation / largest if largest else math.nan, **worst,
+    )  # fmt: skip
+
+
+def agreement_across_layers(
+    first: CrossLayerTranscoder,
+    second: CrossLayerTranscoder,
+    count: int,
+    generator: torch.Generator,
+) -> Agreement:
+    """Compare two cross-layer transcoders, layer by layer, by all that a layer's features write.
+
+    Largest differences are those of any layer; rows and features are counted over all.
+
+    Args:
+        count: Rows that go through each layer.
+    """
+    found = [
+        agreement(one, other, telling_rows(one, count, generator), generator)
+        for one, other in zip(first.parts, second.parts, strict=True)
+    ]
+    largest = {
+        name: max((v for v in (getattr(f, name) for f in found) if v == v), default=math.nan)
+        for name in ("difference", "rounding", "dealt_out", "activations")
+    }
+    return Agreement(
+        rows=sum(f.rows for f in found), silent=sum(f.silent for f in found),
+        fired=sum(f.fired for f in found),
+        identical=all(f.identical for f in found) and torch.equal(first.b_dec, second.b_dec),
+        **largest,
     )  # fmt: skip
 
 

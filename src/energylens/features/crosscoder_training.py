@@ -83,7 +83,7 @@ def train_crosscoder(
     the pre-activation, with decoder rows of norm 1 over all sites together; `standard` instead
     weighs an activation by the sum of its decoder norms over sites, the penalty of the paper, which
     prefers features of one site alone. A gate, a threshold or a constrained penalty counts a
-    feature once, wherever it writes. All nine architectures train so.
+    feature once, wherever it writes. All ten architectures train so.
 
     Args:
         sites: Rows by the name of their site; row i of each is of the same token. Widths may

@@ -1,5 +1,7 @@
 """Which format lies at a path, and what is said when none does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,13 @@ from safetensors.torch import save_file
 
 from energylens.core.errors import ArtifactRefused
 from energylens.features.checkpoint import FolderCheckpoint
-from energylens.features.formats import circuit_tracer, cross_layer, saelens, sparsify
+from energylens.features.formats import (
+    circuit_tracer,
+    cross_layer,
+    own_layers,
+    saelens,
+    sparsify,
+)
 from energylens.features.formats.recognise import FORMATS, load_dictionary, load_one
 from tests.features.formats.made import D, dictionary, draw, save_pickle, write_json
 from tests.features.formats.test_cross_layer import LAYERS, transcoder
@@ -52,10 +60,16 @@ def _cross_layer(folder, generator):
     return cross_layer.save(transcoder("jumprelu", generator), folder), "jumprelu"
 
 
+def _own_layers(place, generator):
+    made = replace(transcoder("standard", generator), architecture="topk")
+    return own_layers.save(made, place), "topk"
+
+
 WRITERS = {
     "SAELens": _saelens, "sparsify": _sparsify, "dictionary_learning": _dictionary_learning,
     "OpenAI": _openai, "Gemma Scope": _gemma_scope, "Gemma Scope 2": _gemma_scope_2,
     "circuit-tracer": _circuit_tracer, "circuit-tracer across layers": _cross_layer,
+    "Energylens across layers": _own_layers,
 }  # fmt: skip
 
 
@@ -73,7 +87,7 @@ def test_a_format_is_found_out(name, generator, tmp_path):
     assert inside
     for stand_in in inside:
         again = load_dictionary(stand_in, allow_pickle=True)
-        if name == "circuit-tracer across layers":
+        if name.endswith("across layers"):
             inputs = dict.fromkeys(range(LAYERS), x)
             made, expected = (torch.stack(list(m.reconstruct(inputs).values()))
                               for m in (again, found))  # fmt: skip

@@ -25,10 +25,16 @@ WRITTEN: Mapping[str, Callable[[Dictionary], Files]] = {
     "gemma_scope": gemma_scope.files,
     "circuit_tracer": circuit_tracer.files,
 }
+WRITTEN_OF_SEVERAL: Mapping[type, str] = {
+    Crosscoder: "saelens",
+    CrossLayerTranscoder: "circuit_tracer",
+}
+"""Who holds what is of several sites: SAELens a crosscoder, as a dictionary of rows side by side
+whose metadata name the sites."""
 PICKLES = ("dictionary_learning", "openai")
 
 
-def files_of(dictionary: Dictionary, to: str) -> tuple[Files, str]:
+def files_of(dictionary: Loaded, to: str) -> tuple[Files, str]:
     """A dictionary as the files of a program.
 
     Args:
@@ -43,6 +49,15 @@ def files_of(dictionary: Dictionary, to: str) -> tuple[Files, str]:
         BadInput: If the program keeps pickles, or has no such dictionary, or a value is not finite.
     """
     refuse_unwritten(to)
+    if not isinstance(dictionary, Dictionary):
+        kind = type(dictionary)
+        if to != WRITTEN_OF_SEVERAL[kind]:
+            raise BadInput(
+                f"{to} has no {kind.__name__}: convert it to {WRITTEN_OF_SEVERAL[kind]}, which has"
+            )
+        if isinstance(dictionary, CrossLayerTranscoder):
+            return cross_layer.files(dictionary), ""
+        return saelens.files(dictionary.dictionary), ""
     files = WRITTEN[to](dictionary)
     if to == "circuit_tracer":
         return files, next(iter(files))

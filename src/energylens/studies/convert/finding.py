@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from energylens.features.agreement import Agreement
+from energylens.features.cross_layer import CrossLayerTranscoder
 from energylens.features.dictionary import Dictionary
 from energylens.results.format import number, percent
 from energylens.results.record import Control, Estimate, Summary
 
 Row = dict[str, Any]
+Plain = Dictionary | CrossLayerTranscoder
 Tables = Mapping[str, Sequence[Row]]
 # A fold of b_dec rounds twice where the source rounds once, and a sum of the other order once more.
 ROUNDINGS = 8
@@ -19,7 +21,7 @@ SEEN = 1_000
 
 
 def summarise(
-    to: str, source: Mapping[str, Any], dictionary: Dictionary, found: Agreement, tables: Tables
+    to: str, source: Mapping[str, Any], dictionary: Plain, found: Agreement, tables: Tables
 ) -> Summary:
     """Figures, controls and the finding sentence."""
     tensors, settings = tables["conversion_tensors"], tables["conversion_settings"]
@@ -43,7 +45,7 @@ def held(found: Agreement) -> bool:
     return found.identical or found.difference <= ROUNDINGS * found.rounding
 
 
-def _finding(to: str, dictionary: Dictionary, found: Agreement, tensors: Sequence[Row]) -> str:
+def _finding(to: str, dictionary: Plain, found: Agreement, tensors: Sequence[Row]) -> str:
     same = sum(row["state"] == "same bits" for row in tensors)
     read = f"Read back from the files of {to}, the {dictionary.architecture} dictionary"
     if not held(found):
@@ -67,9 +69,7 @@ def _told(limits: Sequence[str]) -> str:
     return limits[0] if limits else "Nothing of it was lost."
 
 
-def _figures(
-    dictionary: Dictionary, found: Agreement, tensors: Sequence[Row]
-) -> dict[str, Estimate]:
+def _figures(dictionary: Plain, found: Agreement, tensors: Sequence[Row]) -> dict[str, Estimate]:
     told = replace(
         Estimate(math.nan, "of its length", null_mean=found.dealt_out),
         n=found.rows - found.silent, n_unit="rows", undefined=found.silent,
@@ -120,7 +120,7 @@ def _controls(found: Agreement) -> dict[str, Control]:
 def _limits(
     to: str,
     source: Mapping[str, Any],
-    dictionary: Dictionary,
+    dictionary: Plain,
     found: Agreement,
     settings: Sequence[Row],
 ) -> list[str]:
@@ -142,7 +142,7 @@ def _limits(
             f"{to} has no place for k = {rows['k']['source']}: read back it is"
             f" {rows['k']['written']}, which nothing depends on."
         )
-    if rows["subtracts_b_dec"]["state"] != "same":
+    if rows.get("subtracts_b_dec", {"state": "same"})["state"] != "same":
         told.append(
             f"{to} subtracts no b_dec from such a dictionary's input: it is folded into b_enc."
         )
@@ -164,7 +164,7 @@ def _limits(
     return told
 
 
-def _suspicious(dictionary: Dictionary, found: Agreement) -> list[str]:
+def _suspicious(dictionary: Plain, found: Agreement) -> list[str]:
     told = []
     if found.fired == 0:
         told.append("No feature fired on any row: the reconstructions compare b_dec alone.")

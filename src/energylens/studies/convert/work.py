@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import torch
@@ -10,10 +10,17 @@ import torch
 from energylens.core.errors import BadInput
 from energylens.core.files import sha256
 from energylens.core.ports import Progress, Store
-from energylens.features.agreement import agreement, telling_rows
+from energylens.features.agreement import (
+    Agreement,
+    agreement,
+    agreement_across_layers,
+    telling_rows,
+)
+from energylens.features.card import plain
+from energylens.features.cross_layer import CrossLayerTranscoder
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats.convert import files_of, refuse_unwritten
-from energylens.features.formats.recognise import format_of, load_one
+from energylens.features.formats.recognise import format_of, load_dictionary
 from energylens.features.pretrained import SIDE_FILES, Place, locate
 from energylens.results.record import Summary
 from energylens.studies.convert import Convert
@@ -22,7 +29,8 @@ from energylens.studies.study import pin_inputs
 
 Row = dict[str, Any]
 FOLDER = "dictionary"
-_SETTINGS = ("architecture", "k", "subtracts_b_dec")
+_SETTINGS = ("architecture", "k", "layers", "subtracts_b_dec")
+Plain: TypeAlias = Dictionary | CrossLayerTranscoder
 
 
 def run(
@@ -35,19 +43,19 @@ def run(
         options.dictionary, revision=options.revision, offline=options.offline or None,
         allow_pickle=options.allow_pickle,
     )  # fmt: skip
-    source = load_one(place.path, allow_pickle=options.allow_pickle)
-    files, inside = files_of(source, options.to)  # refused, if so, before anything is kept
+    read = load_dictionary(place.path, allow_pickle=options.allow_pickle)
+    files, inside = files_of(read, options.to)  # refused, if so, before anything is kept
+    source = plain(read)
     record = _source_record(place)
     pin_inputs(store, {"dictionary": record})
     if not store.done(FOLDER):
         store.require_room(2 * sum(w.numel() * w.element_size() for w in source.weights.values()))
         store.save(FOLDER, files={f"{FOLDER}/{name}": write for name, write in files.items()})
     folder = store.folder(FOLDER)
-    written = load_one(folder / inside)
+    written = plain(load_dictionary(folder / inside))
     generator = torch.Generator().manual_seed(options.seed)
-    rows = telling_rows(source, options.rows, generator)
     with progress.task("rows through both", 1) as advance:
-        found = agreement(source, written, rows, generator)
+        found = _agreement(source, written, options.rows, generator)
         advance(1)
     settings = list(setting_rows(source, written))
     tables = {
@@ -72,6 +80,13 @@ def run(
     return summary
 
 
+def _agreement(source: Plain, written: Plain, rows: int, generator: torch.Generator) -> Agreement:
+    if isinstance(source, Dictionary) and isinstance(written, Dictionary):
+        return agreement(source, written, telling_rows(source, rows, generator), generator)
+    assert isinstance(source, CrossLayerTranscoder) and isinstance(written, CrossLayerTranscoder)
+    return agreement_across_layers(source, written, rows, generator)
+
+
 def _source_record(place: Place) -> Row:
     """What was read: its format, where it is from, and the hash of each file."""
     kind = format_of(place.path)
@@ -79,7 +94,8 @@ def _source_record(place: Place) -> Row:
         raise BadInput(f"{place.source} holds no dictionary: name the folder of one")
     path = kind.place(place.path) or place.path
     if path.is_dir():
-        named = [path / name for name in kind.files]
+        further = sorted(f.name for f in path.iterdir() if kind.further.fullmatch(f.name))
+        named = [path / name for name in dict.fromkeys((*kind.files, *further))]
         beside = [path / name for name in SIDE_FILES if name not in kind.files]
         unread = sorted(f.name for f in path.iterdir() if f.is_file() and f not in named + beside)
     else:
@@ -92,7 +108,7 @@ def _source_record(place: Place) -> Row:
     }  # fmt: skip
 
 
-def tensor_rows(source: Dictionary, written: Dictionary) -> Iterator[Row]:
+def tensor_rows(source: Plain, written: Plain) -> Iterator[Row]:
     """One row a tensor: its shape and type on both sides, and the largest difference.
 
     A difference is in parts of the largest value; it is nan where one side lacks the tensor or
@@ -124,10 +140,11 @@ def _state(first: Any, second: Any, difference: float) -> str:
     return "changed"
 
 
-def setting_rows(source: Dictionary, written: Dictionary) -> Iterator[Row]:
+def setting_rows(source: Plain, written: Plain) -> Iterator[Row]:
     """One row a setting and piece of metadata: what it was, and what is read back."""
-    pairs = [(name, getattr(source, name), getattr(written, name)) for name in _SETTINGS]
-    pairs.append(("dtype", str(source.W_enc.dtype), str(written.W_enc.dtype)))
+    pairs = [(name, getattr(source, name), getattr(written, name))
+             for name in _SETTINGS if hasattr(source, name)]  # fmt: skip
+    pairs.append(("dtype", str(source.b_dec.dtype), str(written.b_dec.dtype)))
     before, after = dict(source.metadata), dict(written.metadata)
     pairs += [(f"metadata.{name}", before.get(name), after.get(name))
               for name in dict.fromkeys([*before, *after])]  # fmt: skip
