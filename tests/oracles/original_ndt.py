@@ -1,12 +1,13 @@
 """The original NDT definitions in plain Python, one number at a time, with exact fractions."""
 
+import itertools
 import math
 from fractions import Fraction
 
 
 def jumps(series: list[float], threshold: float = 2.0) -> list[int]:
     """Indices whose increment is more than `threshold` population deviations from the mean."""
-    steps = [b - a for a, b in zip(series, series[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(series)]
     if len(series) < 3 or any(math.isnan(v) for v in steps):
         return []
     exact = [Fraction(v) for v in steps]
@@ -41,7 +42,7 @@ def percentile(sizes: list[float], share: float = 0.9) -> float:
 
 def critical(series: list[float], order: int = 1) -> list[int]:
     for _ in range(order):
-        series = [b - a for a, b in zip(series, series[1:], strict=False)]
+        series = [b - a for a, b in itertools.pairwise(series)]
     sizes = [abs(v) for v in series]
     limit = percentile(sizes)
     return [i for i, size in enumerate(sizes) if size > limit]
