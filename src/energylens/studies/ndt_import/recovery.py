@@ -7,6 +7,7 @@ right, and the stable rank Σσ²/σ₁² is the square of the first over the se
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pyarrow as pa
 import torch
@@ -77,7 +78,7 @@ def consistency(experiments: Sequence[Experiment]) -> Consistency:
     known = rank.isfinite()
     chain = (torch.ones_like(rank), rank, nuclear, participation)
     within = known.clone()
-    for lower, upper in zip(chain, chain[1:], strict=False):
+    for lower, upper in pairwise(chain):
         within &= lower <= upper * (1 + ROUNDING)
     stored = [one.stored["stable_rank"] for one in experiments]
     apart = [(s - true_rank(one)).abs().nan_to_num(0) for s, one in
