@@ -94,7 +94,8 @@ def period_summary(runs: Sequence[Row]) -> Row:
     }  # fmt: skip
     return {
         "summary": {
-            **means, "experiments_with_strong_periods": sum(bool(run["strong"]) for run in runs)
+            **means,
+            "experiments_with_strong_periods": sum(bool(run["strong"]) for run in runs),
         },
         "experiment_results": [{key: run[key] for key in PERIODS} for run in runs],
     }
@@ -104,8 +105,8 @@ def table_csv(columns: Sequence[str], rows: Iterable[Row]) -> bytes:
     """A table with a header; an undefined number is an empty cell, as pandas writes it.
 
     Example:
-        >>> table_csv(("step", "speed"), [{"step": 3, "speed": 0.1}, {"step": 4, "speed": math.nan}])
-        b'step,speed\\n3,0.1\\n4,\\n'
+        >>> table_csv(("step", "p"), [{"step": 3, "p": 0.1}, {"step": 4, "p": math.nan}])
+        b'step,p\\n3,0.1\\n4,\\n'
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

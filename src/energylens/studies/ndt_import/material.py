@@ -13,7 +13,7 @@ from energylens.dynamics.original import global_z_jumps
 from energylens.dynamics.original_plan import OriginalJump, PlannedJump, original_plan
 from energylens.studies.ndt_import.compat import Layers, Reading, read_as_original
 from energylens.studies.ndt_import.reading import Experiment
-from energylens.studies.ndt_import.recovery import STORED, true_rank
+from energylens.studies.ndt_import.recovery import STORED, Consistency, true_rank
 
 Row = dict[str, Any]
 
@@ -28,6 +28,7 @@ class Material:
         true: The same definitions on the true stable rank.
         plans: The original's checkpoints by run, from `stored`.
         tables: Of the common analysis.
+        consistency: Whether what was stored can be of one set of singular values.
     """
 
     experiments: tuple[Experiment, ...]
@@ -35,6 +36,7 @@ class Material:
     true: Reading
     plans: Mapping[str, tuple[PlannedJump, ...]]
     tables: Mapping[str, pa.Table]
+    consistency: Consistency
 
     def by_name(self) -> dict[str, Experiment]:
         return {one.name: one for one in self.experiments}

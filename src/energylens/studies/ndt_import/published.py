@@ -86,3 +86,64 @@ PUBLISHED: dict[str, Published] = {
     )
     for name, jumps, critical, turns, together in map(str.split, _RUNS.strip().splitlines())
 }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A figure of the original's reports, about all 55 runs.
+
+    Attributes:
+        value: As it stands there.
+        words: What it is said to be.
+        file: Where it stands.
+    """
+
+    value: float
+    words: str
+    file: str
+
+
+_JUMPS, _REPORT = "jump_characterization_summary.json", "integrated_report.json"
+_SUMMARY, _PERIODS = "MASTER_SUMMARY.md", "critical_periods_summary.json"
+RUNS = len(PUBLISHED)
+CLAIMS: dict[str, Claim] = {
+    "jumps": Claim(value=2991, words="2,991 jumps", file=_JUMPS),
+    "jumps.transformer": Claim(value=1598, words="1,598 jumps of transformers", file=_REPORT),
+    "jumps.cnn": Claim(value=297, words="297 jumps of CNNs", file=_REPORT),
+    "jumps.mlp": Claim(value=1096, words="1,096 jumps of MLPs", file=_REPORT),
+    "early_share": Claim(
+        value=2491 / 2991, words="83.3 % of jumps in the first tenth of training", file=_REPORT
+    ),
+    "early_share_cut": Claim(value=2241 / 2991, words="74.9 % of jumps early", file=_REPORT),
+    "late_share": Claim(value=0.0, words="no jump after half of training", file=_REPORT),
+    "quiet_at_once": Claim(value=1.0, words="all layers stable at step 0", file=_REPORT),
+    "simultaneous": Claim(
+        value=1.0, words="layers converge simultaneously in 55 of 55 runs", file=_SUMMARY
+    ),
+    "linear2_share": Claim(
+        value=1.0, words="all jumps of transformers in output projections", file=_SUMMARY
+    ),
+    "first_layer_share": Claim(
+        value=23 / 45, words="51 % of jumps of CNNs in the first layer", file=_SUMMARY
+    ),
+    "cnn_mlp_ratio": Claim(value=2.5, words="CNNs jump 2.5 times as often as MLPs", file=_REPORT),
+    "mean_coordination": Claim(
+        value=0.06488158697363243, words="layers are critical together", file=_PERIODS
+    ),
+    "strong_share": Claim(
+        value=49 / 55, words="strong coordination in 49 of 55 runs", file=_REPORT
+    ),
+    "loss_falls": Claim(
+        value=0.5680585608540034, words="a loss correlation of 56.8 %", file=_PERIODS
+    ),
+    "early_loss_falls": Claim(
+        value=0.6617063492063492, words="66.2 % of early jumps with loss improvement",
+        file=_REPORT,
+    ),
+    "changed_share": Claim(
+        value=0.0, words="dimensionality is set by the architecture and not learned",
+        file=_SUMMARY,
+    ),
+    "types": Claim(value=5, words="five types of jumps", file=_JUMPS),
+    "checkpoints": Claim(value=34, words="34 checkpoint steps", file="checkpoint_plan.json"),
+}  # fmt: skip
