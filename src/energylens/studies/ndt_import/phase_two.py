@@ -50,8 +50,8 @@ def temporal_distribution(jumps: Sequence[Row]) -> Row:
     late = sum(jump["phase"] >= LATE for jump in jumps)
     return {
         "early": early, "mid": len(jumps) - early - late, "late": late,
-        "early_percentage": _share(100 * early, len(jumps)),
-        "late_percentage": _share(100 * late, len(jumps)),
+        "early_percentage": share(100 * early, len(jumps)),
+        "late_percentage": share(100 * late, len(jumps)),
     }  # fmt: skip
 
 
@@ -73,8 +73,8 @@ def transformer_analysis(
     seconds, firsts = (sum(part in p.jump.layer for p in plan) for part in ("linear2", "linear1"))
     return {
         "num_jumps_analyzed": len(plan),
-        "mean_coordination": _mean(row["coordination"] for row in around),
-        "mean_loss_change": _mean(row["loss_change"] for row in around),
+        "mean_coordination": mean(row["coordination"] for row in around),
+        "mean_loss_change": mean(row["loss_change"] for row in around),
         "early_jumps": _of_kind(around, "Type 5"), "late_jumps": _of_kind(around, "Type 4"),
         "layer_patterns": {"linear2_jumps": seconds, "linear1_jumps": firsts,
                            "ratio": seconds / max(firsts, 1)},
@@ -83,7 +83,7 @@ def transformer_analysis(
 
 def _of_kind(around: Sequence[Row], kind: str) -> Row:
     some = [row for row in around if kind in row["kind"]]
-    means = {name: _mean(row[key] for row in some) if some else 0 for name, key in
+    means = {name: mean(row[key] for row in some) if some else 0 for name, key in
              (("mean_phase", "phase"), ("mean_loss_change", "loss_change"),
               ("mean_coordination", "coordination"))}  # fmt: skip
     return {"count": len(some), **means}
@@ -104,11 +104,11 @@ def _beside(reading: Reading, cnn: Experiment | None, mlp: Experiment | None) ->
 def _totals(reading: Reading, experiment: Experiment) -> Row:
     jumps = [row for row in reading.jumps if row["experiment"] == experiment.name]
     return {
-        "total_jumps": len(jumps), "mean_phase": _mean(row["phase"] for row in jumps),
+        "total_jumps": len(jumps), "mean_phase": mean(row["phase"] for row in jumps),
         "layers_with_jumps": len({row["layer"] for row in jumps}),
         "total_layers": len(experiment.layers),
-        "mean_magnitude": _mean(row["magnitude"] for row in jumps),
-        "mean_speed": _mean(row["speed"] for row in jumps),
+        "mean_magnitude": mean(row["magnitude"] for row in jumps),
+        "mean_speed": mean(row["speed"] for row in jumps),
     }  # fmt: skip
 
 
@@ -126,8 +126,8 @@ def early_late(jumps: Sequence[Row]) -> Row:
     return {
         "total_jumps": len(jumps),
         **{f"{name}_jumps": len(rows) for name, rows in parts.items()},
-        "early_fraction": _share(len(parts["early"]), len(jumps)),
-        "late_fraction": _share(len(parts["late"]), len(jumps)),
+        "early_fraction": share(len(parts["early"]), len(jumps)),
+        "late_fraction": share(len(parts["late"]), len(jumps)),
         "early_characteristics": _characteristics(parts["early"]),
         "late_characteristics": _characteristics(parts["late"]),
     }
@@ -137,9 +137,9 @@ def _characteristics(jumps: Sequence[Row]) -> Row:
     if not jumps:
         return {"mean_magnitude": 0, "mean_speed": 0, "mean_layer_depth": 0}
     return {
-        "mean_magnitude": _mean(row["magnitude"] for row in jumps),
-        "mean_speed": _mean(row["speed"] for row in jumps),
-        "mean_layer_depth": _mean(named_depth(row["layer"]) for row in jumps),
+        "mean_magnitude": mean(row["magnitude"] for row in jumps),
+        "mean_speed": mean(row["speed"] for row in jumps),
+        "mean_layer_depth": mean(named_depth(row["layer"]) for row in jumps),
     }
 
 
@@ -167,7 +167,7 @@ def improving_shares(reading: Reading, experiments: Mapping[str, Experiment]) ->
         if name in experiments:
             for part, falls in _falls(reading, experiments[name]).items():
                 found[part].append(float(np.mean(falls)))
-    return {part: _mean(shares) for part, shares in found.items()}
+    return {part: mean(shares) for part, shares in found.items()}
 
 
 def _falls(reading: Reading, experiment: Experiment) -> dict[str, list[bool]]:
@@ -181,10 +181,10 @@ def _falls(reading: Reading, experiment: Experiment) -> dict[str, list[bool]]:
     return falls
 
 
-def _share(part: float, whole: int) -> float:
+def share(part: float, whole: int) -> float:
     return part / whole if whole else math.nan
 
 
-def _mean(values: Iterator[float] | Sequence[float]) -> float:
+def mean(values: Iterator[float] | Sequence[float]) -> float:
     kept = list(values)
     return float(np.mean(kept)) if kept else math.nan
