@@ -198,7 +198,8 @@ def _loss(material: Material, null: CourseNull) -> Compared:
         sentence=f"{beside_claim('loss_falls', float(np.mean(before)), names, share=True)}, which"
         f" is no correlation: the loss falls at {percent(base, digits=3)} of all moments. With the"
         f" true rank it falls at {with_null(float(np.mean(after)), _mean_ends(after), mean)}; a"
-        f" lagged correlation with it is beyond its null in {sure} of {len(linked)} runs (q ≤ .05).",
+        f" lagged correlation with it is beyond its null in {sure} of {len(linked)} runs"
+        " (q ≤ .05).",
     )  # fmt: skip
 
 

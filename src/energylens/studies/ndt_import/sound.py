@@ -136,8 +136,11 @@ def sound_phase_two(material: Material, jumps: Sequence[Row]) -> Row:
 def _around(material: Material, jumps: Sequence[Row]) -> Row:
     """What the loss does over the interval of each event, and how many layers move with it."""
     experiments = material.by_name()
-    around = [row | {"loss_change": _loss_change(experiments[row["experiment"]], row),
-                     "coordination": _together(row, jumps, experiments)} for row in jumps]  # fmt: skip
+    around = [
+        row | {"loss_change": _loss_change(experiments[row["experiment"]], row),
+               "coordination": _together(row, jumps, experiments)}
+        for row in jumps
+    ]  # fmt: skip
     seconds, firsts = (sum(row["layer"].endswith(part) for row in jumps)
                        for part in ("linear2", "linear1"))  # fmt: skip
     parts = {"early_jumps": [row for row in around if row["phase"] < EARLY],
