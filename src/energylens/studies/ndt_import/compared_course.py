@@ -133,6 +133,20 @@ def _order(material: Material) -> Compared:
     )  # fmt: skip
 
 
+def ordered_share(material: Material) -> Compared:
+    """Runs whose layers settle from the bottom up or the top down, by permutation over depth."""
+    found = material.rows("order", measure="stable_rank")
+    ordered = [float(row["pattern"] in ("bottom_up", "top_down")) for row in found]
+    share = rate(torch.tensor(ordered), torch.ones(len(ordered)))
+    return Compared(
+        quantity="ordered_share", label="Runs whose layers settle in order of depth",
+        unit="of runs", corrected=float(share.estimate), ends=ends_of(share), null_mean=LEVEL,
+        null="at most, were depth nothing to settling: the level of the test",
+        how="settling of the true stable rank, permuted over depth", n=len(ordered),
+        sentence=f"In {sum(ordered):.0f} of {len(ordered)} runs layers settle in order of depth.",
+    )  # fmt: skip
+
+
 def _counts(patterns: Counter[str]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in patterns.most_common())
 

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float64
@@ -15,6 +14,7 @@ from energylens.dynamics.original_plan import checkpoint_steps
 from energylens.dynamics.trend import saturating_basis
 from energylens.results.format import number, percent
 from energylens.stats.changing_noise import changes_without_jumps
+from energylens.stats.interval import Interval
 from energylens.studies.ndt_import.comparison import (
     NOWHERE,
     Compared,
@@ -24,6 +24,7 @@ from energylens.studies.ndt_import.comparison import (
     spread,
     with_null,
 )
+from energylens.studies.ndt_import.compat import Layers
 from energylens.studies.ndt_import.material import Material, hits_of, tally, true_phase
 from energylens.studies.ndt_import.phase_two import CHOSEN, early_late, temporal_distribution
 from energylens.studies.ndt_import.reading import Experiment
@@ -259,31 +260,34 @@ def _ratio(material: Material) -> Compared:
     counts = {name: layers.count for name, layers in material.stored.layers.items()}
     one, other = counts.get(CHOSEN["cnn"]), counts.get(CHOSEN["mlp"])
     of_two = one / max(other, 1) if one is not None and other is not None else NOWHERE
-    rates = {}
-    for key, reading in (("stored", material.stored), ("true", material.true)):
-        rates[key] = [_per_layer(material.of_family(family), reading.layers)
-                      for family in ("cnn", "mlp")]  # fmt: skip
-    stored, true = ((first / second if second else NOWHERE) for first, second in rates.values())
+    stored, true = (
+        [_per_layer(material.of_family(family), reading.layers) for family in ("cnn", "mlp")]
+        for reading in (material.stored, material.true)
+    )
+    as_stored, ratio = (_over(float(first.estimate), float(second.estimate))
+                        for first, second in (stored, true))  # fmt: skip
+    ends = (_over(float(true[0].low), float(true[1].high)),
+            _over(float(true[0].high), float(true[1].low)))  # fmt: skip
     chosen = (f"{number(of_two)} from one run each" if math.isfinite(of_two)
               else "the two runs that the claim is from are not both here")  # fmt: skip
     return Compared(
-        quantity="cnn_mlp_ratio",
-        label="Jumps of CNNs for one of MLPs",
-        unit="a layer",
-        reproduced=of_two,
-        corrected=true,
-        null_mean=1.0,
-        null="as many a layer in both",
-        how=TRUE,
+        quantity="cnn_mlp_ratio", label="Jumps of CNNs for one of MLPs", unit="a layer",
+        reproduced=of_two, corrected=ratio, ends=ends, null_mean=1.0,
+        null="as many a layer in both", how=TRUE,
         n=len(material.of_family("cnn")) + len(material.of_family("mlp")),
-        sentence=f"2.5 was claimed: {chosen}; a layer of all runs it is {number(stored)} as stored"
-        f" and {number(true)} with the true rank.",
-    )
+        sentence=f"2.5 was claimed: {chosen}; a layer of all runs it is {number(as_stored)} as"
+        f" stored and {number(ratio)} with the true rank.",
+    )  # fmt: skip
 
 
-def _per_layer(some: Sequence[Experiment], layers: Mapping[str, Any]) -> float:
-    count = sum(len(one.layers) for one in some)
-    return sum(layers[one.name].count for one in some) / count if count else NOWHERE
+def _per_layer(some: Sequence[Experiment], layers: Mapping[str, Layers]) -> Interval:
+    """Jumps at an increment of a family, with its interval over runs; undefined without a run."""
+    counted = tally(some, {one.name: layers[one.name].jumps for one in some})
+    return rate(counted.jumps, counted.increments)
+
+
+def _over(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else NOWHERE
 
 
 def _types(material: Material) -> Compared:

@@ -1,0 +1,160 @@
+"""What an import says in words and figures, computed from its rows."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from energylens.results.format import percent
+from energylens.results.record import Control, Estimate, Summary
+from energylens.studies.ndt_import import NdtImport
+from energylens.studies.ndt_import.comparison import Compared
+from energylens.studies.ndt_import.material import Material
+from energylens.studies.ndt_import.published import PUBLISHED, SOURCE
+
+CARDS = ("jumps", "early_share", "late_share", "loss_falls", "strong_share", "events")
+
+
+def summarise(options: NdtImport, material: Material, compared: Sequence[Compared]) -> Summary:
+    """Figures, controls, and the finding sentence."""
+    by_name = {one.quantity: one for one in compared}
+    figures = dict(_figures(compared))
+    runs = len(material.experiments)
+    layers = sum(len(one.layers) for one in material.experiments)
+    return Summary(
+        study="ndt-import", subject=f"{runs} runs, {layers} layers of {options.folder.name}",
+        finding=_finding(by_name, material), detail=_detail(by_name, material),
+        grade="real" if runs == len(PUBLISHED) else "quick", figures=figures,
+        controls=_controls(material),
+        cards=tuple(name for name in CARDS
+                    if name in figures and math.isfinite(figures[name].value)),
+        limits=_limits(), suspicious=tuple(_suspicious(material)),
+    )  # fmt: skip
+
+
+def _figures(compared: Sequence[Compared]) -> Iterator[tuple[str, Estimate]]:
+    """What is so under the quantity's name, and what its definition gave as `.reproduced`."""
+    for one in compared:
+        yield one.quantity, one.estimate()
+        if math.isfinite(one.reproduced) and one.quantity.count(".") < 2:
+            yield (
+                f"{one.quantity}.reproduced",
+                replace(
+                    Estimate(float(one.reproduced), one.unit, n=one.n, n_unit=one.n_unit),
+                    label=f"{one.label}, as the original has it",
+                    note="its own definition on what it stored",
+                ),
+            )
+
+
+def _finding(by_name: Mapping[str, Compared], material: Material) -> str:
+    jumps, early, late = (by_name[name] for name in ("jumps", "early_share", "late_share"))
+    constant, layers = material.consistency.constant, material.consistency.layers
+    return (
+        f"The stored stable rank is constant up to rounding in {constant} of {layers} layers, so"
+        f" its {material.stored.total:,} jumps are rounding; the true rank exceeds the same"
+        f" threshold {material.true.total:,} times, and noise of the same sizes without a jump"
+        f" {jumps.null_mean:,.0f} times. {percent(early.corrected)} of those lie in the first tenth"
+        f" of training (noise: {percent(early.null_mean)}) and {percent(late.corrected)} after half"
+        f" (noise: {percent(late.null_mean)})."
+        if constant
+        else f"The stored stable rank is not constant here: by its own definition"
+        f" {material.stored.total:,} jumps, {material.true.total:,} of the recovered rank, where"
+        f" noise of the same sizes has {jumps.null_mean:,.0f}."
+    )
+
+
+def _detail(by_name: Mapping[str, Compared], material: Material) -> str:
+    known = [one.name for one in material.experiments if one.name in PUBLISHED]
+    same = sum(_same(material, name) for name in known)
+    return (
+        f"{same} of {len(known)} runs give the counts that the original published of them."
+        f" {by_name['events'].sentence}"
+    )
+
+
+def _same(material: Material, name: str) -> bool:
+    """Whether all four counts of a run are those published."""
+    (row,) = (row for row in material.stored.runs if row["experiment"] == name)
+    published = PUBLISHED[name]
+    return (
+        row["total_jumps"] == published.jumps
+        and row["total_critical_steps"] == published.critical_steps
+        and row["total_transitions"] == published.transitions
+        and row["num_coordinated_periods"] == published.coordinated
+    )
+
+
+def _controls(material: Material) -> dict[str, Control]:
+    found = material.consistency
+    known = [one.name for one in material.experiments if one.name in PUBLISHED]
+    same = sum(_same(material, name) for name in known)
+    controls = {"identity": Control(
+        label="The ratios are of one matrix", value=found.within, expected=found.values,
+        passed=found.within == found.values,
+        sentence=f"1 ≤ stable rank ≤ nuclear-norm ratio ≤ participation ratio holds at"
+        f" {found.within:,} of {found.values:,} moments of layers, as singular values must have"
+        f" it; {found.undefined:,} are undefined.",
+    )}  # fmt: skip
+    if known:
+        controls["published"] = Control(
+            label="The original's counts", value=same, expected=len(known),
+            passed=same == len(known),
+            sentence=f"{same} of {len(known)} runs give the published jumps, critical steps,"
+            " transitions and coordinated periods exactly.",
+        )  # fmt: skip
+    return controls
+
+
+def _limits() -> tuple[str, ...]:
+    return (
+        "Only ratios of singular values are stored: the rank is that of uncentred activations, and"
+        " for transformers of activations that were averaged over features, which no import can"
+        " undo.",
+        "There is one run of each architecture and data set, without a seed, and no second half of"
+        " the probe: noise of a training and of the measurement cannot be told apart.",
+        "Depth is the order of layers in the file.",
+        f"Claimed figures are those of {SOURCE}, about all {len(PUBLISHED)} runs.",
+    )
+
+
+def _suspicious(material: Material) -> Iterator[str]:
+    found = material.consistency
+    if found.agreeing:
+        yield (
+            f"The stored stable rank of {found.agreeing} of {found.layers} layers is the recovered"
+            " one: these files are not of the original program, or of one that was mended."
+        )
+    if found.within < found.values:
+        yield (
+            f"At {found.values - found.within:,} moments of layers the ratios cannot be of one set"
+            " of singular values: what is recovered there is no stable rank."
+        )
+    for what, runs in _undefined(material).items():
+        if runs:
+            yield f"{what} in {', '.join(runs[:5])}{' and others' if len(runs) > 5 else ''}."
+    short = [one.name for one in material.experiments
+             if len(one.steps) * one.interval < one.num_steps]  # fmt: skip
+    if short:
+        yield f"Measurements stop before the training does in {', '.join(short[:5])}."
+    unknown = [one.name for one in material.experiments if one.name not in PUBLISHED]
+    if unknown:
+        yield f"The original has no run named {', '.join(unknown[:5])}."
+    extra = sorted({name for one in material.experiments for name in one.metrics} - {
+        "stable_rank", "participation_ratio", "effective_rank_90", "nuclear_norm_ratio"
+    })  # fmt: skip
+    if extra:
+        yield f"Not read: {', '.join(extra)}."
+
+
+def _undefined(material: Material) -> dict[str, list[str]]:
+    """Runs by what is undefined in them."""
+    return {
+        "The loss is not finite at some measurements": [
+            one.name for one in material.experiments if not bool(one.loss.isfinite().all())
+        ],
+        "The true rank is undefined or constant in some layers": [
+            name for name, layers in material.true.layers.items()
+            if bool((layers.series.diff(dim=1) == 0).all(dim=1).any())
+            or not bool(layers.series.isfinite().all())
+        ],
+    }  # fmt: skip
