@@ -26,8 +26,8 @@ class NdtImport:
     """Measures in which events are looked for: stable_rank, participation_ratio_sigma,
     energy_rank_90 or nuclear_norm_ratio."""
 
-    draws: Annotated[int, Range(99, 1_000_000)] = 2_999
-    """Draws of each null."""
+    draws: Annotated[int, Range(0, 1_000_000)] = 0
+    """Draws of the nulls of coordination, order and loss; 0: as many as that many runs need."""
 
     seed: Annotated[int, Range(0, 2**30)] = 0
     """Seed of the nulls, and of the one jump of a plan that the original drew without a seed."""

@@ -164,10 +164,10 @@ def _coordination(material: Material) -> Compared:
         ends=_mean_ends(after), null_mean=fixed, null="by construction, whatever happens", how=TRUE,
         n=len(names),
         sentence=f"{beside_claim('mean_coordination', float(np.mean(before)), names, share=True)}:"
-        f" less than the {percent(fixed)} that a 90th percentile leaves only because a constant"
-        f" ties; the true rank has {percent(float(np.mean(after)))}. That it varies more over time"
-        f" than with the layers turned against each other is so in {sure} of {len(judged)} runs"
-        " (q ≤ .05).",
+        f" a 90th percentile leaves {percent(fixed)} whatever happens, and less only where values"
+        f" tie, as a constant's do; the true rank has {percent(float(np.mean(after)))}. That it"
+        f" varies more over time than with the layers turned against each other, beyond a common"
+        f" course, is so in {sure} of {len(judged)} runs (q ≤ .05).",
     )  # fmt: skip
 
 
@@ -240,10 +240,11 @@ def _early_loss(material: Material) -> Compared:
         reproduced=before, corrected=float(share.estimate), ends=ends_of(share), null_mean=null,
         null="around any early moment", how=TRUE, n=len(names),
         sentence=(beside_claim("early_loss_falls", before, names, share=True)
+                  + f", read at 1/{material.experiments[0].interval} of each jump's index"
                   if math.isfinite(before) else "The runs that 66 % was claimed of are not here")
-        + f", read at a fifth of each jump's index; around the early jumps of the true rank it"
-        f" falls for {with_null(float(share.estimate), ends_of(share), NOWHERE)}, around any moment"
-        f" so early for {percent(null)}.",
+        + "; around the early jumps of the true rank it falls for"
+        f" {with_null(float(share.estimate), ends_of(share), NOWHERE)}, around any moment so early"
+        f" for {percent(null)}.",
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from energylens.studies.ndt_import.comparison import (
     beside_claim,
     ends_of,
     rate,
+    runs_of,
     spread,
     with_null,
 )
@@ -122,7 +123,7 @@ def _families(material: Material) -> Iterator[Compared]:
             sentence=f"{number(before / layers, digits=3)} a layer in {plural} as stored and"
             f" {number(after / layers, digits=3)} with the true rank, where noise has"
             f" {number(GAUSSIAN * increments / layers, digits=3)}: {layers:,} layers in"
-            f" {len(some)} runs.",
+            f" {runs_of(len(some))}.",
         )  # fmt: skip
 
 
@@ -208,8 +209,8 @@ def _timing(material: Material, null: JumpNull) -> Iterator[Compared]:
         n=len(names),
         sentence=f"{beside_claim('late_share', reproduced, names, share=True)}: its phase cannot"
         f" pass {number(_reach(material.experiments), digits=4)} and is {number(largest, digits=4)}"
-        f" at most; in right units {percent(right[1])} of the same jumps are late, and"
-        f" {with_null(float(late.estimate), ends_of(late), late_null[0])} of the true rank's.",
+        f" at most; in right units {percent(right[1])} of the same jumps are late, and of the true"
+        f" rank's {with_null(float(late.estimate), ends_of(late), late_null[0])}.",
     )
 
 
@@ -249,7 +250,7 @@ def _places(material: Material) -> Iterator[Compared]:
             corrected=float(after.estimate), ends=ends_of(after), null_mean=base,
             null="share of such layers", how=TRUE, n=len(some),
             sentence=f"{beside_claim(quantity, before, list(material.by_name()), share=True)} on"
-            f" all {len(some)} runs, and"
+            f" {runs_of(len(some))}, and"
             f" {with_null(float(after.estimate), ends_of(after), NOWHERE)} of the true rank's,"
             f" where {percent(base)} of the layers are such; {remark}.",
         )  # fmt: skip

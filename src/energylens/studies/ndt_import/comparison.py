@@ -108,12 +108,22 @@ def beside_claim(quantity: str, value: float, names: Sequence[str], *, share: bo
 
     Example:
         >>> beside_claim("jumps", 12, ["mlp_wide_mnist"], share=False)
-        '12 by its own definition (2,991 of all 55 runs were claimed)'
+        '12 by its own definition (claimed of all 55 runs: 2,991)'
     """
     claim = CLAIMS[quantity].value
     shown, said = ((percent(value), percent(claim)) if share
                    else (number(value), number(claim)))  # fmt: skip
     if set(names) != set(PUBLISHED):
-        return f"{shown} by its own definition ({said} of all {len(PUBLISHED)} runs were claimed)"
+        return f"{shown} by its own definition (claimed of all {len(PUBLISHED)} runs: {said})"
     same = math.isclose(value, claim, rel_tol=5e-3, abs_tol=5e-4)
     return f"{shown} by its own definition, {'as' if same else 'where ' + said + ' was'} claimed"
+
+
+def runs_of(count: int) -> str:
+    """A number of runs in words.
+
+    Example:
+        >>> runs_of(1), runs_of(14)
+        ('1 run', '14 runs')
+    """
+    return f"{count} run" if count == 1 else f"{count} runs"

@@ -44,6 +44,11 @@ class Layers:
         """Jumps of the run."""
         return int(self.jumps.sum())
 
+    def spans(self) -> dict[str, float]:
+        """How far each layer's series goes, from its least to its largest value."""
+        low, high = self.series.aminmax(dim=1)
+        return dict(zip(self.names, (high - low).tolist(), strict=True))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:

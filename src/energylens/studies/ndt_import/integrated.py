@@ -169,7 +169,7 @@ def sound_results(hypotheses: Sequence[Row]) -> dict[str, str]:
     said = {
         row["question"]: f"{row['verdict'].upper()} - {row['quantity']} {number(row['effect'])}"
         f" [{number(row['low'])}, {number(row['high'])}], null {number(row['null_mean'])},"
-        f" {row['n']} {row['n_unit']}"
+        f" {row['n']} {row['n_unit'] if row['n'] != 1 else 'run'}"
         for row in hypotheses
     }
     absent = "NOT TESTED - no such run is in the folder"

@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 
 from energylens.dynamics.original import falling_loss_share
+from energylens.studies.dynamics_analysis.events import JUMPS
 from energylens.studies.dynamics_analysis.records import history_tables
 from energylens.studies.ndt_import.compared_jumps import GAUSSIAN
 from energylens.studies.ndt_import.comparison import Compared
@@ -38,12 +39,13 @@ def all_tables(
         "original_measures": list(measure_rows(material)),
         "original_types": list(type_rows(material)),
         "hypotheses": list(hypotheses),
-        "jumps": [*events, *original_jump_rows(material)],
     }
+    jumps = [*events, *original_jump_rows(material)]
     return {
         "runs": runs_table(material.experiments),
         **history_tables({one.name: history(one) for one in material.experiments}),
         **material.tables,
+        "jumps": pa.Table.from_pylist(jumps, schema=JUMPS),
         **{name: pa.Table.from_pylist(rows) for name, rows in own.items()},
     }
 
@@ -54,6 +56,7 @@ def original_jump_rows(material: Material) -> Iterator[Row]:
         for one in material.experiments:
             places = {name: place for place, name in enumerate(one.layers)}
             deepest = max(1, len(one.layers) - 1)
+            spans = reading.layers[one.name].spans()
             for row in (row for row in reading.jumps if row["experiment"] == one.name):
                 at, rises = row["step"], row["direction"] == "increase"
                 low, high = int(one.steps[at]), int(one.steps[at + 1])
@@ -62,6 +65,7 @@ def original_jump_rows(material: Material) -> Iterator[Row]:
                     "depth": places[row["layer"]] / deepest, "measure": "stable_rank",
                     "step": low, "low": low, "high": high,
                     "amplitude": row["magnitude"] if rises else -row["magnitude"],
+                    "size": row["magnitude"] / spans[row["layer"]],
                     "speed": row["speed"] / one.interval, "direction": "up" if rises else "down",
                     "phase": low / one.num_steps, "kind": "level", "p": math.nan, "q": math.nan,
                     "type": row["cluster"], "detector": detector,

@@ -94,7 +94,7 @@ def _analysis(
     if not store.done("analysis"):
         found = analyse(
             {one.name: history(one) for one in experiments}, runs_table(experiments), generator,
-            measures=options.measures, draws=options.draws,
+            measures=options.measures, draws=options.draws or None,
         )  # fmt: skip
         store.save("analysis", scratch=True, tables=found)
     return {name: store.table(name) for name in names}
@@ -127,7 +127,7 @@ def _as_it_is(
     """The same files from the common analysis of the true stable rank, in training steps."""
     jumps = sound_jumps(material)
     runs, convergence = sound_runs(material, jumps), sound_convergence(material)
-    sentences = {one.quantity: one.sentence for one in compared}
+    sentences = {one.quantity: f"{one.label}: {one.sentence}" for one in compared}
     return Export(
         jumps=jumps, runs=runs, convergence=convergence,
         plan=sound_plans(material, jumps, generator),
