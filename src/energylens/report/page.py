@@ -24,6 +24,7 @@ from energylens.report.figures import figures
 from energylens.report.image_methods import IMAGE_METHODS
 from energylens.report.method import METHODS, methods, references
 from energylens.report.oddities import looked
+from energylens.report.original_methods import ORIGINAL_METHODS
 from energylens.report.records import Records, read
 from energylens.report.runs_explorer import runs_explorer
 from energylens.report.text import several
@@ -91,11 +92,8 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
     )  # fmt: skip
     style = _asset("page.css")
     script = "".join(_asset(name) for name in SCRIPTS)
-    told = (
-        IMAGE_METHODS
-        if records.unit == "image"
-        else (*METHODS, *DICTIONARY_METHODS, *TRAINING_METHODS, *BATTERY_METHODS)
-    )
+    texts = (*METHODS, *DICTIONARY_METHODS, *TRAINING_METHODS, *BATTERY_METHODS, *ORIGINAL_METHODS)
+    told = IMAGE_METHODS if records.unit == "image" else texts
     method = methods(records, told)
     return environment.get_template("page.html.j2").render(
         # Ours, read from the package: the only text that enters the page unescaped.

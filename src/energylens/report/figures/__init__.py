@@ -21,6 +21,7 @@ from energylens.report.figures import (
     evaluation_pairs,
     layers,
     models,
+    original,
     own_rows,
     planted,
     planted_forces,
@@ -85,6 +86,9 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     battery.verdict,
     battery.roc,
     battery.examples,
+    original.claims,
+    original.counts,
+    original.phases,
 )
 
 
