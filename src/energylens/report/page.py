@@ -15,6 +15,7 @@ from energylens.core.files import write_bytes
 from energylens.report.battery_methods import BATTERY_METHODS
 from energylens.report.cards import cards
 from energylens.report.cases import cases
+from energylens.report.claims import claim_rows
 from energylens.report.dictionary_explorer import dictionary_explorer
 from energylens.report.dictionary_methods import DICTIONARY_METHODS
 from energylens.report.explorer import Packed, alignment_explorer, pack, table_data
@@ -103,7 +104,7 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
         strip=strip(records), cards=cards(records.summary), shown=shown,
         explorer=(alignment_explorer(records) or dictionary_explorer(records)
                   or runs_explorer(records)),
-        cases=cases(records), looked=looked(records),
+        cases=cases(records), claims=claim_rows(records), looked=looked(records),
         tables=[*records.tables.values(), *records.stored.values()], indexed=indexed,
         methods=method, references=references(method), number=number,
         several=several,

@@ -17,7 +17,8 @@ from energylens.results.text import visible
 
 MOST_JSON = 32 * 2**20  # bytes; a larger record is not one of ours
 BATCH = 8192  # rows of a stored table that are decoded at a time
-SENTENCE = 4000  # characters kept of a text in JSON; cells of tables keep fewer
+SENTENCE = 4000  # characters kept of a text in JSON
+CELL = 120  # and of a text in a table, unless its column is one of sentences
 
 # Tables of a row or more a feature and place: read some columns, or some rows, at a time.
 STREAMED = ("browse_features", "browse_contexts", "browse_windows", "browse_coactivations",
@@ -217,15 +218,18 @@ def _stored(path: Path) -> Stored:
 def _table(path: Path) -> Table:
     with _refusing(path):
         read = pq.read_table(path)
-    columns = {name: _cells(read.column(name)) for name in read.column_names}
+    columns = {
+        name: _cells(read.column(name), SENTENCE if name == "sentence" else CELL)
+        for name in read.column_names
+    }
     return Table(name=path.stem, columns=columns, rows=read.num_rows)
 
 
-def _cells(column: Any) -> Any:
+def _cells(column: Any, most: int = CELL) -> Any:
     kind = column.type
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return column.cast(pa.float64()).to_numpy()
-    return _clean(column.to_pylist(), 120)
+    return _clean(column.to_pylist(), most)
 
 
 def _clean(value: Any, most: int) -> Any:

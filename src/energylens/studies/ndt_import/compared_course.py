@@ -33,7 +33,7 @@ from energylens.studies.ndt_import.recovery import true_rank
 
 NULL_DRAWS = 99
 CHANGED = 0.2
-TURNED = "the layers' critical moments turned round in time, each layer by itself"
+TURNED = "each layer turned round in time"
 LEVEL = 0.05
 
 
@@ -97,7 +97,7 @@ def _quiet(material: Material, null: CourseNull) -> Compared:
     steps = [row["settled_step"] for row in settled if not row["censored"]]
     middle = f"at step {number(float(np.median(steps)))} in the middle" if steps else "never"
     return Compared(
-        quantity="quiet_at_once", label="Layers quiet from the first measurement", unit="of layers",
+        quantity="quiet_at_once", label="Layers quiet from the start", unit="of layers",
         reproduced=float(before.estimate), corrected=float(after.estimate), ends=ends_of(after),
         null_mean=mean, null_sd=sd, null="the same values in random order", how=TRUE, n=len(names),
         sentence=f"{beside_claim('quiet_at_once', float(before.estimate), names, share=True)}: a"
@@ -123,7 +123,7 @@ def _order(material: Material) -> Compared:
                for row in material.true.convergence]  # fmt: skip
     share = rate(torch.tensor(at_once), torch.ones(len(names)))
     return Compared(
-        quantity="simultaneous", label="Runs whose layers settle all at once", unit="of runs",
+        quantity="simultaneous", label="Runs that settle all at once", unit="of runs",
         reproduced=before["simultaneous"] / runs, corrected=after["simultaneous"] / runs,
         ends=ends_of(share), how=TRUE, n=len(names),
         sentence=f"{beside_claim('simultaneous', before['simultaneous'] / runs, names, share=True)}"
@@ -141,7 +141,7 @@ def ordered_share(material: Material) -> Compared:
     return Compared(
         quantity="ordered_share", label="Runs whose layers settle in order of depth",
         unit="of runs", corrected=float(share.estimate), ends=ends_of(share), null_mean=LEVEL,
-        null="at most, were depth nothing to settling: the level of the test",
+        null="no more, were depth nothing: the level",
         how="settling of the true stable rank, permuted over depth", n=len(ordered),
         sentence=f"In {sum(ordered):.0f} of {len(ordered)} runs layers settle in order of depth.",
     )  # fmt: skip
@@ -159,7 +159,7 @@ def _coordination(material: Material) -> Compared:
     judged = material.rows("coordination", measure="stable_rank")
     sure = sum(row["q"] <= LEVEL for row in judged)
     return Compared(
-        quantity="mean_coordination", label="Mean share of layers that are critical at once",
+        quantity="mean_coordination", label="Layers critical at once, on average",
         unit="of layers", reproduced=float(np.mean(before)), corrected=float(np.mean(after)),
         ends=_mean_ends(after), null_mean=fixed, null="by construction, whatever happens", how=TRUE,
         n=len(names),
@@ -262,7 +262,7 @@ def _changed(material: Material) -> Compared:
     share = rate(torch.tensor([float(moved.sum()) for moved in by_run]),
                  torch.tensor([float(len(moved)) for moved in by_run]))  # fmt: skip
     return Compared(
-        quantity="changed_share", label="Layers whose dimension changes by a fifth or more",
+        quantity="changed_share", label="Layers that change by a fifth",
         unit="of layers", reproduced=float(stored.double().mean()),
         corrected=float(share.estimate), ends=ends_of(share), how="first and last true stable rank",
         n=len(names),

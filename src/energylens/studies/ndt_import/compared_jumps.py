@@ -35,8 +35,8 @@ GAUSSIAN = math.erfc(THRESHOLD / math.sqrt(2))
 SMOOTH = 0.01
 NULL_DRAWS = 99
 NAMES = {"transformer": "transformers", "cnn": "CNNs", "mlp": "MLPs"}
-TRUE = "the same definition on the true stable rank, in training steps"
-FALLING = "noise whose size changes over training as the series' does, without a jump"
+TRUE = "the true stable rank, in training steps"
+FALLING = "noise of the same sizes, without a jump"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +74,12 @@ def jump_rows(material: Material, null: JumpNull) -> Iterator[Compared]:
     """All rows about jumps."""
     yield _total(material, null)
     yield from _families(material)
-    yield from _events(material)
     yield from _timing(material, null)
     yield from _places(material)
     yield _ratio(material)
     yield _types(material)
     yield _checkpoints(material)
+    yield from _events(material)
 
 
 def _total(material: Material, null: JumpNull) -> Compared:
@@ -90,7 +90,7 @@ def _total(material: Material, null: JumpNull) -> Compared:
     expected = GAUSSIAN * increments
     names = list(material.by_name())
     return Compared(
-        quantity="jumps", label="Increments beyond two standard deviations", unit="jumps",
+        quantity="jumps", label="Jumps: increments beyond two sd", unit="jumps",
         reproduced=material.stored.total, corrected=material.true.total,
         ends=ends_of(interval, increments), null_mean=mean, null_sd=sd, null=FALLING, how=TRUE,
         n=len(names),
@@ -116,7 +116,7 @@ def _families(material: Material) -> Iterator[Compared]:
         increments = float(true.increments.sum())
         before, after = float(stored.jumps.sum()), float(true.jumps.sum())
         yield Compared(
-            quantity=f"jumps.{family}", label=f"The same in {plural}", unit="jumps", how=TRUE,
+            quantity=f"jumps.{family}", label=f"Jumps of {plural}", unit="jumps", how=TRUE,
             reproduced=before, corrected=after, n=len(some), null="Gaussian noise without a jump",
             null_mean=GAUSSIAN * increments,
             ends=ends_of(rate(true.jumps, true.increments), increments),
@@ -138,10 +138,10 @@ def _events(material: Material) -> Iterator[Compared]:
         torch.tensor([float(len(one.layers)) for one in material.experiments]),
     )
     yield Compared(
-        quantity="events", label="Layers that jump beyond smooth courses and correlated noise",
-            unit="of layers", corrected=float(share.estimate), ends=ends_of(share), null_mean=0.05,
-        null="at most, were nothing a jump: the level of the discoveries",
-        how="jumps of the true stable rank beyond their null, q ≤ .05", n=len(material.experiments),
+        quantity="events", label="Layers with a jump beyond its null",
+        unit="of layers", corrected=float(share.estimate), ends=ends_of(share), null_mean=0.05,
+        null="no more, were there none: the level", n=len(material.experiments),
+        how="changes beyond a smooth course and correlated noise, q ≤ .05",
         sentence=f"Beyond a smooth course and correlated noise there are {len(found):,} jumps in"
         f" {len(moved):,} of {layers:,} layers (q ≤ .05), each with a date in training steps; the"
         " original's detector has no null.",
@@ -179,7 +179,7 @@ def _timing(material: Material, null: JumpNull) -> Iterator[Compared]:
     dropped = sum(row["phase"] == 0 for row in material.stored.jumps)
     yield Compared(
         quantity="early_share_cut",
-        label="The same as its other report counts it",
+        label="Early jumps as its other report counts",
         unit="of jumps",
         reproduced=cut,
         corrected=float(early.estimate),

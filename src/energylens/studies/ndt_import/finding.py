@@ -47,28 +47,30 @@ def _figures(compared: Sequence[Compared]) -> Iterator[tuple[str, Estimate]]:
 
 
 def _finding(by_name: Mapping[str, Compared], material: Material) -> str:
-    jumps, early, late = (by_name[name] for name in ("jumps", "early_share", "late_share"))
     constant, layers = material.consistency.constant, material.consistency.layers
+    noise = f"{by_name['jumps'].null_mean:,.0f}"
+    if constant == 0:
+        return (
+            f"The stored stable rank varies here: it passes two standard deviations"
+            f" {material.stored.total:,} times and the recovered one {material.true.total:,} times,"
+            f" noise of the same sizes without a jump {noise} times."
+        )
     return (
         f"The stored stable rank is constant up to rounding in {constant} of {layers} layers, so"
-        f" its {material.stored.total:,} jumps are rounding; the true rank exceeds the same"
-        f" threshold {material.true.total:,} times, and noise of the same sizes without a jump"
-        f" {jumps.null_mean:,.0f} times. {percent(early.corrected)} of those lie in the first tenth"
-        f" of training (noise: {percent(early.null_mean)}) and {percent(late.corrected)} after half"
-        f" (noise: {percent(late.null_mean)})."
-        if constant
-        else f"The stored stable rank is not constant here: by its own definition"
-        f" {material.stored.total:,} jumps, {material.true.total:,} of the recovered rank, where"
-        f" noise of the same sizes has {jumps.null_mean:,.0f}."
+        f" its {material.stored.total:,} jumps are rounding; the true one passes the same threshold"
+        f" {material.true.total:,} times, noise of the same sizes without a jump {noise} times."
     )
 
 
 def _detail(by_name: Mapping[str, Compared], material: Material) -> str:
     known = [one.name for one in material.experiments if one.name in PUBLISHED]
     same = sum(_same(material, name) for name in known)
+    early, late = by_name["early_share"], by_name["late_share"]
     return (
-        f"{same} of {len(known)} runs give the counts that the original published of them."
-        f" {by_name['events'].sentence}"
+        f"{same} of {len(known)} runs give the counts that the original published of them. Of the"
+        f" true rank's, {percent(early.corrected)} lie in the first tenth of training (noise:"
+        f" {percent(early.null_mean)}) and {percent(late.corrected)} after half (noise:"
+        f" {percent(late.null_mean)})."
     )
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from energylens.core.errors import ArtifactRefused, BadInput, InsufficientData
 from energylens.core.files import sha256
 from energylens.dynamics.original import WINDOW
+from energylens.dynamics.settling import SettlingOptions
+from energylens.stats.stationarity import FEWEST
 
 METRICS = ("stable_rank", "participation_ratio", "effective_rank_90", "nuclear_norm_ratio")
 TOP = ("measurements", "architecture_params", "final_accuracy", "arch_name", "dataset_name",
@@ -22,6 +24,8 @@ TOP = ("measurements", "architecture_params", "final_accuracy", "arch_name", "da
 MOMENT = ("step", "loss", "grad_norm", "layer_metrics")
 FAMILIES = ("transformer", "cnn", "mlp")
 MOST_BYTES = 2**28
+# The plateau that a series settles on is its last part, and takes as many as its test does.
+LEAST = max(WINDOW + 1, round(FEWEST / SettlingOptions().plateau))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +96,11 @@ def read_experiment(path: Path) -> Experiment:
     record = _json(path)
     _require(record, TOP, path, "")
     moments = record["measurements"]
-    if not isinstance(moments, list) or len(moments) <= WINDOW:
+    if not isinstance(moments, list) or len(moments) < LEAST:
         count = len(moments) if isinstance(moments, list) else 0
         raise InsufficientData(
-            f"{path.name} has {count} measurements, and windows of {WINDOW} need more than that:"
-            " measure longer, or leave the file out"
+            f"{path.name} has {count} measurements, and what is looked for takes {LEAST}: measure"
+            " more often, or move it out of the folder"
         )
     for place, moment in enumerate(moments):
         _require(moment, MOMENT, path, f"measurements[{place}].")
