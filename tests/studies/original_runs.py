@@ -38,50 +38,51 @@ def layers_of(architecture: str) -> list[str]:
     return ["input_proj", *inner, "fc"]
 
 
-def raw_run(
-    architecture: str,
-    dataset: str,
-    *,
-    samples: int = 400,
-    interval: int = 5,
-    seed: int = 0,
-    step_at: int | None = None,
-) -> dict[str, Any]:
-    """One file's content.
+def singular_values(
+    architecture: str, dataset: str, *, samples: int, seed: int = 0, step_at: int | None = None
+) -> dict[str, np.ndarray]:
+    """Eight of every layer at every sample: they fall slowly, and waver.
 
     Args:
         architecture: As the original names it.
         dataset: Likewise.
         samples: Measurements.
-        interval: Training steps between them.
-        seed: Of the singular values.
-        step_at: Sample from which on the first layer's smaller singular values are doubled.
+        seed: Of the values.
+        step_at: Sample from which on the first layer's values but the largest are doubled.
     """
     rng = np.random.default_rng([seed, *map(ord, architecture + dataset)])
-    layers, units = layers_of(architecture), 8
     time = np.arange(samples)[:, None]
-    sigma = {}
-    for place, layer in enumerate(layers):
-        slow = 1 + 0.5 * np.exp(-time / (20 + 10 * place)) * rng.uniform(0.2, 1, units)
-        noise = rng.normal(scale=0.01, size=(samples, units))
-        values = np.sort(rng.uniform(1, 9, units))[::-1] * slow * np.exp(noise)
+    found = {}
+    for place, layer in enumerate(layers_of(architecture)):
+        slow = 1 + 0.5 * np.exp(-time / (20 + 10 * place)) * rng.uniform(0.2, 1, 8)
+        noise = rng.normal(scale=0.01, size=(samples, 8))
+        values = np.sort(rng.uniform(1, 9, 8))[::-1] * slow * np.exp(noise)
         if step_at is not None and not place:
             values[step_at:, 1:] *= 2
-        sigma[layer] = 10 * values
-    loss = 2.3 * np.exp(-time[:, 0] / 60) + rng.normal(scale=0.05, size=samples) + 0.2
-    depth = len(layers) - 1
+        found[layer] = 10 * values
+    return found
+
+
+def raw_run(
+    architecture: str, dataset: str, *, samples: int = 400, interval: int = 5, **how: Any
+) -> dict[str, Any]:
+    """One file's content; the rest is as in `singular_values`."""
+    sigma = singular_values(architecture, dataset, samples=samples, **how)
+    rng = np.random.default_rng([1, *map(ord, architecture + dataset)])
+    time = np.arange(samples)
+    loss = 2.3 * np.exp(-time / 60) + rng.normal(scale=0.05, size=samples) + 0.2
     return {
         "measurements": [
             {
                 "step": interval * at, "epoch": 1 + at // 10, "loss": float(loss[at]),
                 "grad_norm": float(rng.uniform(0.5, 2)),
-                "layer_metrics": {layer: _metrics(sigma[layer][at]) for layer in layers},
+                "layer_metrics": {layer: _metrics(values[at]) for layer, values in sigma.items()},
             }
             for at in range(samples)
         ],
         "architecture_params": {
-            "depth": depth, "width": 64.0, "min_width": 32, "max_width": 64, "num_params": 50_000,
-            "connectivity": 469.0,
+            "depth": len(sigma) - 1, "width": 64.0, "min_width": 32, "max_width": 64,
+            "num_params": 50_000, "connectivity": 469.0,
         },
         "final_accuracy": 0.9, "arch_name": architecture, "dataset_name": dataset,
         "elapsed_time": 143.0, "num_steps": samples * interval, "measurement_interval": interval,

@@ -98,7 +98,7 @@ class Claim:
         file: Where it stands.
     """
 
-    value: float
+    value: float | int
     words: str
     file: str
 
