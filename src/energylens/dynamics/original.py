@@ -31,7 +31,7 @@ KMEANS_SEED = 42
 
 
 def global_z_jumps(
-    values: Float[Tensor, "series sample"], threshold: float = THRESHOLD
+    values: Float[Tensor, "series sample"], threshold: float | int = THRESHOLD
 ) -> Bool[Tensor, "series increment"]:
     """Where an increment lies more than `threshold` standard deviations from the series' mean one.
 
@@ -66,13 +66,13 @@ def speeds(values: Float[Tensor, "series sample"]) -> Float[Tensor, "series incr
     return torch.from_numpy(np.abs(series[:, end - 1] - series[:, first]) / (end - first))
 
 
-def phase_category(phase: float) -> str:
+def phase_category(phase: float | int) -> str:
     """`early` below .33, `mid` below .67, else `late`."""
     return "early" if phase < 0.33 else "mid" if phase < 0.67 else "late"
 
 
 def first_quiet_window(
-    values: Float[Tensor, "series sample"], window: int = WINDOW, share: float = QUIET
+    values: Float[Tensor, "series sample"], window: int = WINDOW, share: float | int = QUIET
 ) -> Int[Tensor, " series"]:
     """Start of the first window whose standard deviation is below a share of the series' mean.
 
@@ -148,7 +148,7 @@ def _spearman(x: Sequence[int], y: Sequence[int]) -> tuple[float, float]:
 
 
 def critical_increments(
-    values: Float[Tensor, "series sample"], *, order: int = 1, percentile: float = PERCENTILE
+    values: Float[Tensor, "series sample"], *, order: int = 1, percentile: float | int = PERCENTILE
 ) -> Bool[Tensor, "series increment"]:
     """Where the size of a difference exceeds its own 90th percentile, by the series.
 

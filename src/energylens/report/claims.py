@@ -38,13 +38,13 @@ def _row(table: Table, place: int) -> ClaimRow:
     )  # fmt: skip
 
 
-def _shown(value: float, *, share: bool) -> str:
+def _shown(value: float | int, *, share: bool) -> str:
     if not math.isfinite(value):
         return "–"
     return percent(value, digits=3) if share else number(_whole(value))
 
 
-def _with_ends(value: float, low: float, high: float, *, share: bool) -> str:
+def _with_ends(value: float | int, low: float | int, high: float | int, *, share: bool) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return _shown(value, share=share)
     if share:
@@ -52,10 +52,10 @@ def _with_ends(value: float, low: float, high: float, *, share: bool) -> str:
     return interval(_whole(value), low, high)
 
 
-def _bare(share: float) -> str:
+def _bare(share: float | int) -> str:
     return percent(share).removesuffix(" %")
 
 
-def _whole(value: float) -> float:
+def _whole(value: float | int) -> float | int:
     """Counts without a fraction that only an interval or a null has."""
     return round(value) if abs(value) >= 100 else value

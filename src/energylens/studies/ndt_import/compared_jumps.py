@@ -287,7 +287,7 @@ def _per_layer(some: Sequence[Experiment], layers: Mapping[str, Layers]) -> Inte
     return rate(counted.jumps, counted.increments)
 
 
-def _over(part: float, whole: float) -> float:
+def _over(part: float | int, whole: float | int) -> float:
     return part / whole if whole > 0 else NOWHERE
 
 

@@ -89,7 +89,7 @@ def spread(draws: Sequence[float]) -> tuple[float, float]:
     return float(values.mean()), float(values.std()) if len(values) > 1 else NOWHERE
 
 
-def with_null(share: float, ends: tuple[float, float], null: float) -> str:
+def with_null(share: float | int, ends: tuple[float, float], null: float | int) -> str:
     """A share in words with its interval and its null.
 
     Example:
@@ -103,7 +103,7 @@ def with_null(share: float, ends: tuple[float, float], null: float) -> str:
     return f"{percent(share)}{inside}{beside}"
 
 
-def beside_claim(quantity: str, value: float, names: Sequence[str], *, share: bool) -> str:
+def beside_claim(quantity: str, value: float | int, names: Sequence[str], *, share: bool) -> str:
     """What was reproduced beside what was claimed; of fewer runs a claim says nothing.
 
     Example:

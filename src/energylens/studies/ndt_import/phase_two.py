@@ -112,7 +112,7 @@ def _totals(reading: Reading, experiment: Experiment) -> Row:
     }  # fmt: skip
 
 
-def timing(phase: float) -> str:
+def timing(phase: float | int) -> str:
     """`early`, `mid` or `late`; empty for a jump at phase 0, which the original's cut drops."""
     if phase <= 0:
         return ""
@@ -181,10 +181,10 @@ def _falls(reading: Reading, experiment: Experiment) -> dict[str, list[bool]]:
     return falls
 
 
-def share(part: float, whole: int) -> float:
+def share(part: float | int, whole: int) -> float:
     return part / whole if whole else math.nan
 
 
-def mean(values: Iterator[float] | Sequence[float]) -> float:
+def mean(values: Iterator[float | int] | Sequence[float | int]) -> float:
     kept = list(values)
     return float(np.mean(kept)) if kept else math.nan

@@ -128,7 +128,7 @@ def runs_table(experiments: Sequence[Experiment]) -> pa.Table:
             "dataset": one.dataset, "seed": None, "depth": int(one.parameters["depth"]),
             "width": float(one.parameters["width"]),
             "parameters": int(one.parameters["num_params"]), "num_steps": one.num_steps,
-            "interval": one.interval, "samples": len(one.steps),
+            "interval": one.interval,
             "final_accuracy": one.final_accuracy, "chance_accuracy": _chance(one.dataset),
             "final_loss": float(one.loss[-1]),
         }
