@@ -48,7 +48,7 @@ def singular_values(
         dataset: Likewise.
         samples: Measurements.
         seed: Of the values.
-        step_at: Sample from which on the first layer's values but the largest are doubled.
+        step_at: Sample from which on the smaller half of the first layer's are doubled.
     """
     rng = np.random.default_rng([seed, *map(ord, architecture + dataset)])
     time = np.arange(samples)[:, None]
@@ -58,7 +58,7 @@ def singular_values(
         noise = rng.normal(scale=0.01, size=(samples, 8))
         values = np.sort(rng.uniform(1, 9, 8))[::-1] * slow * np.exp(noise)
         if step_at is not None and not place:
-            values[step_at:, 1:] *= 2
+            values[step_at:, 4:] *= 2
         found[layer] = 10 * values
     return found
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from energylens.dynamics.original import coordination, first_quiet_window
 from energylens.results.format import number, percent
+from energylens.stats.interval import Interval
 from energylens.stats.nulls import circular_shifts
 from energylens.stats.ranking import spearman
 from energylens.stats.robust import cluster_mean_interval
@@ -108,7 +109,7 @@ def _quiet(material: Material, null: CourseNull) -> Compared:
     )  # fmt: skip
 
 
-def _at_once(experiments: Sequence[Experiment], layers: dict[str, Layers]):
+def _at_once(experiments: Sequence[Experiment], layers: Mapping[str, Layers]) -> Interval:
     quiet = [float((layers[one.name].stabilised == 0).sum()) for one in experiments]
     return rate(torch.tensor(quiet), torch.tensor([float(len(one.layers)) for one in experiments]))
 

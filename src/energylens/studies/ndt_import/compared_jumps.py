@@ -54,7 +54,7 @@ def jump_null(experiments: Sequence[Experiment], generator: torch.Generator) -> 
     for one in experiments:
         basis = saturating_basis(one.steps, tolerance=SMOOTH)
         phase = true_phase(one)
-        counts = {key: [] for key in found}
+        counts: dict[str, list[float]] = {key: [] for key in found}
         for changes in changes_without_jumps(_filled(true_rank(one)), basis, generator,
                                              draws=NULL_DRAWS):  # fmt: skip
             hits = global_z_jumps(_walk(changes))

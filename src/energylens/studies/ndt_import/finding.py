@@ -7,7 +7,7 @@ from dataclasses import replace
 from energylens.results.format import percent
 from energylens.results.record import Control, Estimate, Summary
 from energylens.studies.ndt_import import NdtImport
-from energylens.studies.ndt_import.comparison import Compared
+from energylens.studies.ndt_import.comparison import Compared, runs_of
 from energylens.studies.ndt_import.material import Material
 from energylens.studies.ndt_import.published import PUBLISHED, SOURCE
 
@@ -21,7 +21,7 @@ def summarise(options: NdtImport, material: Material, compared: Sequence[Compare
     runs = len(material.experiments)
     layers = sum(len(one.layers) for one in material.experiments)
     return Summary(
-        study="ndt-import", subject=f"{runs} runs, {layers} layers of {options.folder.name}",
+        study="ndt-import", subject=f"{runs_of(runs)}, {layers} layers of {options.folder.name}",
         finding=_finding(by_name, material), detail=_detail(by_name, material),
         grade="real" if runs == len(PUBLISHED) else "quick", figures=figures,
         controls=_controls(material),

@@ -60,7 +60,7 @@ def transformer_analysis(
 ) -> Row:
     """What changes around the planned jumps of one transformer."""
     interval, names = experiment.interval, list(layers.names)
-    around = []
+    around: list[Row] = []
     for planned in plan:
         before, _, after = (at // interval for at in planned.checkpoints)
         if after < len(experiment.steps):

@@ -94,7 +94,7 @@ def run_rows(material: Material) -> Iterator[Row]:
                 "mean_coordination": counted["mean_coordination"],
                 "share_falling": counted["loss_correlation"],
                 "base_rate": float((falls < 0).double().mean()), "strong": counted["strong"],
-                "rho": settled["convergence_correlation"], "p": settled["convergence_p_value"],
+                "rho": settled["convergence_correlation"],
                 "pattern": settled["convergence_pattern"],
             }  # fmt: skip
 

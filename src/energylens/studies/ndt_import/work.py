@@ -16,7 +16,7 @@ from energylens.studies.dynamics_analysis.analyse import analyse
 from energylens.studies.ndt_import import NdtImport
 from energylens.studies.ndt_import.compared_course import course_null, course_rows, ordered_share
 from energylens.studies.ndt_import.compared_jumps import jump_null, jump_rows
-from energylens.studies.ndt_import.comparison import Compared
+from energylens.studies.ndt_import.comparison import Compared, runs_of
 from energylens.studies.ndt_import.exports import Export, export_files
 from energylens.studies.ndt_import.finding import summarise
 from energylens.studies.ndt_import.integrated import (
@@ -59,7 +59,7 @@ def run(
     files = {f"{one.name}.json": one.sha256 for one in experiments}
     pin_inputs(store, {"experiments": _inputs(options, files)})
     store.save("files", records={"files": files})
-    say(f"{len(experiments)} runs with {sum(len(one.layers) for one in experiments)} layers")
+    say(f"{runs_of(len(experiments))}, {sum(len(one.layers) for one in experiments)} layers")
     generator = torch.Generator().manual_seed(options.seed)
     with progress.task("readings", 4) as advance:
         stored, true = read_both(experiments)
