@@ -76,6 +76,9 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     scaling.sizes,
     scaling.exponents,
     scaling.frontier,
+    original.claims,
+    original.counts,
+    original.phases,
     training_dashboard.figure,
     training_families.figure,
     training_hypotheses.figure,
@@ -86,9 +89,6 @@ ORDER: Sequence[Callable[[Records], Figure | None]] = (
     battery.verdict,
     battery.roc,
     battery.examples,
-    original.claims,
-    original.counts,
-    original.phases,
 )
 
 
