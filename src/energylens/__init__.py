@@ -34,6 +34,10 @@ _WHERE = {
     "descend": "energylens.energy.descent",
     "find_basins": "energylens.energy.basins",
     "compare_basins": "energylens.energy.basins",
+    "dimensions": "energylens.dynamics.dimension",
+    "Tracker": "energylens.dynamics.tracker",
+    "TrackOptions": "energylens.dynamics.look",
+    "read_history": "energylens.dynamics.record",
 }
 _NAMES = {"load": "wrap"}
 __all__ = ["__version__", *_WHERE]
@@ -42,6 +46,10 @@ if TYPE_CHECKING:
     from energylens.activations.batch import Batch
     from energylens.activations.certify import wrap as load
     from energylens.activations.subject import Subject
+    from energylens.dynamics.dimension import dimensions
+    from energylens.dynamics.look import TrackOptions
+    from energylens.dynamics.record import read_history
+    from energylens.dynamics.tracker import Tracker
     from energylens.energy.basins import compare_basins, find_basins
     from energylens.energy.descent import descend, slope_of
     from energylens.features.formats.recognise import load_dictionary

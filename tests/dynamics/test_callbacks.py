@@ -122,7 +122,8 @@ def test_lightning(tmp_path, accumulated):
 
 
 def test_what_a_library_calls_beside_does_nothing():
-    for callback in (LightningCallback(None), TrainerCallback(None)):
+    tracker = Tracker(mlp(), samples())
+    for callback in (LightningCallback(tracker), TrainerCallback(tracker)):
         assert callback.on_something_new(1, two=2) is None
         with pytest.raises(AttributeError, match="has no attribute 'other'"):
             callback.other  # noqa: B018

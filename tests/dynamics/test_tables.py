@@ -11,7 +11,9 @@ import torch
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.dynamics.history import History
 from energylens.dynamics.tables import export, histories_of, measurements_table, training_table
+from energylens.dynamics.tracker import Tracker
 from tests.common.compare import assert_close
+from tests.dynamics.networks import mlp, samples
 
 
 def history(sites=("b", "a"), steps=(0, 5, 20), seed=0):
@@ -74,6 +76,11 @@ def test_files_of_three_kinds_say_the_same(tmp_path):
                 assert_close([read[at][name], plain[at][name], float(rows[at][name])], [value] * 3)
             else:
                 assert read[at][name] == plain[at][name] == value and rows[at][name] == str(value)
+    tracker = Tracker(mlp(), samples())
+    tracker.look(3)
+    assert [path.name for path in tracker.export(tmp_path / "own", "csv")] == [
+        "measurements.csv", "training.csv"
+    ]  # fmt: skip
     with pytest.raises(BadInput, match="'xlsx' was asked for"):
         export(given, tmp_path, "xlsx")
 

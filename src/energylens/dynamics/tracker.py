@@ -17,6 +17,7 @@ from energylens.dynamics.look import TrackOptions, ceilings, look, require_fired
 from energylens.dynamics.probe import Forward, call, make_probe
 from energylens.dynamics.record import FORMAT, TRAINING, Look, Record
 from energylens.dynamics.sites import default_sites, find_sites
+from energylens.dynamics.tables import export
 from energylens.dynamics.unseen import bare, unseen
 
 EVERY = 50
@@ -132,6 +133,7 @@ class Tracker:
             BadInput: If another process uses the folder.
             ArtifactRefused: If the folder holds looks at something else.
         """
+        self._record.close()  # of a training that was broken off and begins again
         self._record.open()
         self._told = None
         self._entry = self._seen(0)
@@ -195,6 +197,10 @@ class Tracker:
     def history(self) -> History:
         """What was seen so far."""
         return self._record.history()
+
+    def export(self, folder: Path | str, kind: str = "parquet") -> list[Path]:
+        """Write `measurements` and `training` as Parquet, CSV or JSON; see `tables.export`."""
+        return export(self.history(), folder, kind)
 
     def undefined(self) -> dict[str, int]:
         """How often each site could not be measured (zeros, or numbers that are not finite), and
