@@ -49,7 +49,7 @@ def test_noise_has_no_features_that_two_seeds_agree_on(generator):
 @pytest.mark.parametrize(("name", "least"), [
     ("topk", 0.97), ("batchtopk", 0.97), ("matryoshka_batchtopk", 0.9), ("groupmax", 0.9),
     ("standard", 0.95), ("standard_constrained", 0.95), ("p_anneal", 0.97), ("gated", 0.97),
-    ("jumprelu", 0.97),
+    ("jumprelu", 0.97), ("jumprelu_tanh", 0.97),
 ])  # fmt: skip
 def test_every_architecture_finds_what_was_planted_at_the_k_asked_for(name, least, generator):
     rows, directions = planted_rows(generator, n=12_000)

@@ -37,6 +37,7 @@ def _shares(made: Crosscoder, planted: PlantedSites) -> tuple[torch.Tensor, ...]
     ("topk", 0.95, 0.2), ("batchtopk", 0.95, 0.2), ("matryoshka_batchtopk", 0.9, 0.2),
     ("groupmax", 0.93, 0.2), ("standard", 0.95, 0.02), ("standard_constrained", 0.95, 0.2),
     ("p_anneal", 0.95, 0.15), ("gated", 0.95, 0.15), ("jumprelu", 0.95, 0.2),
+    ("jumprelu_tanh", 0.95, 0.2),
 ])  # fmt: skip
 def test_a_crosscoder_finds_shared_features_and_those_of_one_site(name, least, apart, generator):
     planted = planted_sites(WIDTHS, generator=generator, **SITES)
@@ -75,8 +76,10 @@ def test_noise_has_no_features_that_two_crosscoders_agree_on(generator):
 LAYERS = {"features": 24, "d_in": 24, "d_out": 24, "rows": 4000, "active": 2}
 
 
-@pytest.mark.parametrize("name", ["topk", "batchtopk", "jumprelu"])
-def test_a_cross_layer_transcoder_finds_what_features_write_and_where(name, generator):
+@pytest.mark.parametrize(("name", "astray"), [
+    ("topk", 0.25), ("batchtopk", 0.25), ("jumprelu", 0.25), ("jumprelu_tanh", 0.3),
+])  # fmt: skip
+def test_a_cross_layer_transcoder_finds_what_features_write_and_where(name, astray, generator):
     planted = planted_layers(3, generator=generator, **LAYERS)
     options = _options(name, width=36, k=2)
     made, _ = train_cross_layer(planted.inputs, planted.targets, options, generator)
@@ -92,7 +95,7 @@ def test_a_cross_layer_transcoder_finds_what_features_write_and_where(name, gene
         norms = partners.norm(dim=2) / partners.flatten(1).norm(dim=1, keepdim=True)
         there = planted.writes[n].norm(dim=2) > 0
         assert float(norms[there].mean()) > 0.6
-        assert there.all() or float(norms[~there].mean()) < 0.25
+        assert there.all() or float(norms[~there].mean()) < astray
     left = [float(fvu(planted.targets[n], y)) for n, y in made.reconstruct(planted.inputs).items()]
     assert max(left) < 0.1
 
