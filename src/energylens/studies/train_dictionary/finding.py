@@ -57,21 +57,21 @@ def _best(rows: Sequence[Row]) -> Row:
 
 def _figures(row: Row) -> dict[str, Estimate]:
     name, n = slug(row["label"]), row["documents"]
-    what = f"{row['architecture']}, {row['width']:,} features, k {row['k']}, seed {row['seed']}"
+    what = f"{row['architecture']}, {_features(row)}, k {row['k']}, seed {row['seed']}"
     found = {
         f"fvu.{name}": Estimate(
             row["fvu"], "share of variance", low=row["fvu_low"], high=row["fvu_high"],
             null_mean=row["fvu_null"], n=n, n_unit="documents",
-            label=f"Variance unexplained (FVU), {row['site']}",
-            note=f"{what}; null: random directions of the same width and k",
+            label=f"Variance unexplained (FVU), {_where(row)}",
+            note=f"{what}; null: {_null(row)}",
         ),
         f"l0.{name}": Estimate(
             row["l0"], "active features a token", n=n, n_unit="documents",
-            label=f"Active features (L0), {row['site']}", note=what,
+            label=f"Active features (L0), {_where(row)}", note=what,
         ),
         f"dead_share.{name}": Estimate(
             row["dead_share"], "share of features", n=n, n_unit="documents",
-            label=f"Dead on held-out text, {row['site']}",
+            label=f"Dead on held-out text, {_where(row)}",
             note=f"{what}; of {row['held_out_tokens']:,} tokens none activates them",
         ),
     }  # fmt: skip
@@ -84,15 +84,35 @@ def _figures(row: Row) -> dict[str, Estimate]:
             null_mean=0.0,
             n=n,
             n_unit="documents",
-            label=f"Loss recovered, {row['site']}",
+            label=f"Loss recovered, {_where(row)}",
             note=f"{what}; null: the mean state in place of each",
         )
     return found
 
 
+def _where(row: Row) -> str:
+    """The place, or how many there are."""
+    places = row["site"].count(", ") + 1
+    if row["map"] == "cross-layer transcoder":
+        return f"{row['map']} of {places} layers"
+    if row["map"] == "crosscoder":
+        return f"{row['map']} of {places} places"
+    return str(row["site"]) + (f" to {row['target']}" if row["target"] else "")
+
+
+def _null(row: Row) -> str:
+    if row["map"] in ("autoencoder", "crosscoder"):
+        return "random directions of the same width and k"
+    return "its decoder rows dealt out"
+
+
+def _features(row: Row) -> str:
+    each = " a layer" if row["map"] == "cross-layer transcoder" else ""
+    return f"{row['width']:,} features{each}"
+
+
 def _finding(best: Row, count: int) -> str:
-    where = best["site"] + (f" to {best['target']}" if best["target"] else "")
-    what = f"({where}, {best['architecture']}, {best['width']:,} features)"
+    what = f"({_where(best)}, {best['architecture']}, {_features(best)})"
     who = (
         f"The dictionary {what}" if count == 1 else f"The closest of {count:,} dictionaries {what}"
     )
@@ -123,6 +143,11 @@ def _limits(options: TrainDictionary, rows: Sequence[Row]) -> list[str]:
         f"Judged on {rows[0]['documents']} held-out documents, {rows[0]['held_out_tokens']:,}"
         " tokens; a feature that is silent there may fire elsewhere.",
     ]
+    if any(row["map"].startswith("cross") for row in rows):
+        told.append(
+            "Several places count each alike: FVU and L0 are means over them, and the loss is that"
+            " of each changed alone; the table trained_sites has them apart."
+        )
     massive = sum(row["held_out_massive"] for row in rows)
     if massive:
         told.append(f"{massive:,} held-out rows with massive activations are left out.")
