@@ -27,9 +27,7 @@ Row = dict[str, Any]
 STORED, TRUE = "global_z_stored", "global_z"
 
 
-def all_tables(
-    material: Material, compared: Sequence[Compared], hypotheses: Sequence[Row]
-) -> dict[str, pa.Table]:
+def all_tables(material: Material, compared: Sequence[Compared]) -> dict[str, pa.Table]:
     """Every table of the run."""
     events = material.tables["jumps"].to_pylist()
     own = {
@@ -38,7 +36,6 @@ def all_tables(
         "original_layers": list(layer_rows(material)),
         "original_measures": list(measure_rows(material)),
         "original_types": list(type_rows(material)),
-        "hypotheses": list(hypotheses),
     }
     jumps = [*events, *original_jump_rows(material)]
     return {

@@ -41,6 +41,7 @@ from energylens.studies.ndt_import.tables import all_tables
 from energylens.studies.study import pin_inputs
 
 Row = dict[str, Any]
+ANALYSED = "_analysed"
 MAIN = ("jumps", "early_share", "late_share", "quiet_at_once", "simultaneous", "strong_share",
         "loss_falls", "changed_share")  # fmt: skip
 
@@ -60,11 +61,12 @@ def run(
     pin_inputs(store, {"experiments": _inputs(options, files)})
     store.save("files", records={"files": files})
     say(f"{runs_of(len(experiments))}, {sum(len(one.layers) for one in experiments)} layers")
-    generator = torch.Generator().manual_seed(options.seed)
+    # One for the analysis and one for the rest: a run that resumes draws the same.
+    analysing, generator = (torch.Generator().manual_seed(2 * options.seed + k) for k in (0, 1))
     with progress.task("readings", 4) as advance:
         stored, true = read_both(experiments)
         advance(1, "original definitions")
-        tables = _analysis(options, experiments, store, generator)
+        tables = _analysis(options, experiments, store, analysing)
         advance(1, "common analysis")
         material = Material(
             experiments=tuple(experiments), stored=stored, true=true, tables=tables,
@@ -77,7 +79,7 @@ def run(
         advance(1, "nulls")
         ordered = ordered_share(material)
         hypotheses = hypothesis_rows({one.quantity: one for one in compared}, ordered)
-        written = all_tables(material, compared, hypotheses)
+        written = all_tables(material, compared)
         exports = {
             "original": _as_original(material),
             "sound": _as_it_is(material, compared, hypotheses, generator),
@@ -92,14 +94,14 @@ def _analysis(
     options: NdtImport, experiments: Sequence[Experiment], store: Store, generator: torch.Generator
 ) -> dict[str, pa.Table]:
     """The common analysis, kept so that a resumed run does not repeat it."""
-    names = ("jumps", "settling", "order", "coordination", "loss_link")
     if not store.done("analysis"):
         found = analyse(
             {one.name: history(one) for one in experiments}, runs_table(experiments), generator,
             measures=options.measures, draws=options.draws or None,
         )  # fmt: skip
-        store.save("analysis", scratch=True, tables=found)
-    return {name: store.table(name) for name in names}
+        kept = {f"{name}{ANALYSED}": table for name, table in found.items()}
+        store.save("analysis", scratch=True, tables=kept, records={"analysed": sorted(found)})
+    return {name: store.table(f"{name}{ANALYSED}") for name in store.record("analysed")}
 
 
 def _as_original(material: Material) -> Export:
