@@ -201,7 +201,7 @@ def loss_link(
     )  # fmt: skip
 
 
-def _moving(speed: Float64[Tensor, "series change"]) -> Float64[Tensor, "series change"]:
+def _moving(speed: Float64[Tensor, "series change"]) -> Float64[Tensor, "moving change"]:
     """The series that ever change and were measured throughout, if they are long enough."""
     if speed.shape[1] < 4 * REACH + 2:
         raise InsufficientData(

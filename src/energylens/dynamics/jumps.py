@@ -192,13 +192,13 @@ def _examine(
     null = null_gains(alone, left, options.draws, block=options.block, generator=generator)
     first = alone.gain(y[:, None])[:, 0]
     gains = _losses(y, basis, shapes, chosen, scale)
-    p = tail_p(gains.T, null[:, None]).T
+    p = tail_p(gains.T, null[:, None].expand(-1, gains.shape[1], -1)).T
     while bool((p > options.level).any()):  # the weakest goes, and the others are judged anew
         worst = p.nan_to_num(-1).argmax(1, keepdim=True)
         weak = p.gather(1, worst) > options.level
         chosen = chosen.scatter(1, worst, torch.where(weak, -1, chosen.gather(1, worst)))
         gains = _losses(y, basis, shapes, chosen, scale)
-        p = tail_p(gains.T, null[:, None]).T
+        p = tail_p(gains.T, null[:, None].expand(-1, gains.shape[1], -1)).T
     low, high = _dates(y, basis, chosen, scale, fine)
     return _Found(
         chosen=chosen, p=p, low=low, high=high,
