@@ -1,0 +1,1 @@
+"""Sets of examples, one file a set: they register themselves."""
