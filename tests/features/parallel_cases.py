@@ -12,11 +12,11 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import save_file
 
+from energylens.core.checkpoint import Checkpoint, FolderCheckpoint
 from energylens.core.errors import EnergylensError
 from energylens.core.ports import Collective
 from energylens.features import step
 from energylens.features.architecture import ARCHITECTURES
-from energylens.features.checkpoint import Checkpoint, FolderCheckpoint
 from energylens.features.dictionary import Dictionary
 from energylens.features.mesh import ALONE, Mesh
 from energylens.features.train import TrainRecord, train

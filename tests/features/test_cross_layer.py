@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.features.architecture import ARCHITECTURES, Demand
-from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.cross_layer import CrossLayerTranscoder
 from energylens.features.cross_layer_training import (
     CrossLayerTraining,

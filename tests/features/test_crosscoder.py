@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import ArtifactRefused, BadInput, InsufficientData
 from energylens.features.architecture import ARCHITECTURES, Demand
-from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.crosscoder import SITES, Crosscoder, Site
 from energylens.features.crosscoder_training import train_crosscoder
 from energylens.features.dictionary import Dictionary

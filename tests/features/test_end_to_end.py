@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from energylens.activations.batch import Batch
+from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import BadInput
-from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.end_to_end import Seat, divergence, slope_of, train_end_to_end
 from energylens.features.step import reconstruct_batch, step
 from energylens.features.training import TrainOptions

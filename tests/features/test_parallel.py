@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from energylens.features.checkpoint import FolderCheckpoint
+from energylens.core.checkpoint import FolderCheckpoint
 from energylens.features.dictionary import Dictionary
 from energylens.features.mesh import ALONE
 from energylens.features.train import TrainRecord

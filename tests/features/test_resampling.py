@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import BadInput
 from energylens.core.ports import Solo
-from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.course import Course, look_at
 from energylens.features.mesh import Mesh
 from energylens.features.order import Order

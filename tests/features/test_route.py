@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import BadInput
 from energylens.features import route, training
-from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.route import Route, choose_route
 from energylens.features.train import train
 from energylens.features.training import TrainOptions

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from energylens.activations.buffer import ShuffleBuffer
+from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import BadInput, EnergylensError, InsufficientData
-from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.cross_layer_training import CrossLayerJob, train_cross_layer
 from energylens.features.crosscoder_training import CrosscoderJob, train_crosscoder
 from energylens.features.evaluate import fvu

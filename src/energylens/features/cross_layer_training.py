@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from energylens.core.checkpoint import Checkpoint
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
 from energylens.features.architecture import ARCHITECTURES, Architecture, Demand
 from energylens.features.chance import best_factor
-from energylens.features.checkpoint import Checkpoint
 from energylens.features.course import Course, Seen, TrainRecord, look_at, near
 from energylens.features.cross_layer import CrossLayerTranscoder, add_up
 from energylens.features.crosscoder import side_by_side

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from energylens.core.checkpoint import Checkpoint
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
-from energylens.features.checkpoint import Checkpoint
 from energylens.features.course import Course, Seen, TrainRecord, look_at
 from energylens.features.crosscoder import SITES, Crosscoder, Site, side_by_side
 from energylens.features.mesh import ALONE, Mesh

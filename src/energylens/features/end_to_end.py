@@ -20,11 +20,11 @@ from torch import Tensor
 from energylens.activations.batch import Batch
 from energylens.activations.subject import Subject
 from energylens.activations.suffix import starting_from
+from energylens.core.checkpoint import Checkpoint
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
 from energylens.core.sites import canonical
 from energylens.features.architecture import ARCHITECTURES, Architecture
-from energylens.features.checkpoint import Checkpoint
 from energylens.features.course import Course, look_at, refuse_non_finite
 from energylens.features.step import reconstruct_batch
 from energylens.features.stream import Watch, note_of

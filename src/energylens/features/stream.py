@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from energylens.core.checkpoint import Checkpoint
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
-from energylens.features.checkpoint import Checkpoint, SharedCheckpoint
+from energylens.features.checkpoint import SharedCheckpoint
 from energylens.features.course import Course, Seen, look_at, refuse_non_finite
 from energylens.features.crosscoder import side_by_side
 from energylens.features.formats.recognise import Loaded

@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from energylens.core.checkpoint import Checkpoint
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.core.ports import Progress, silence
-from energylens.features.checkpoint import Checkpoint, SharedCheckpoint
+from energylens.features.checkpoint import SharedCheckpoint
 from energylens.features.course import Course, Seen, TrainRecord, look_at, refuse_non_finite
 from energylens.features.dictionary import Dictionary
 from energylens.features.mesh import ALONE, Mesh

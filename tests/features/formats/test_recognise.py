@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import ArtifactRefused
-from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.formats import (
     circuit_tracer,
     cross_layer,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from energylens.core.checkpoint import is_of_training
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.architecture import ARCHITECTURES
-from energylens.features.checkpoint import is_of_training
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import gemma_scope, own_layers, saelens, sparsify
 from energylens.features.formats.disk import Write, read_safetensors, write_file

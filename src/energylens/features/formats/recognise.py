@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from energylens.core.checkpoint import is_of_training
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.core.registry import Registry
-from energylens.features.checkpoint import is_of_training
 from energylens.features.cross_layer import CrossLayerTranscoder
 from energylens.features.crosscoder import SITES, Crosscoder
 from energylens.features.dictionary import Dictionary

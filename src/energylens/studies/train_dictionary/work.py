@@ -13,10 +13,10 @@ from energylens.activations.batch import Batch
 from energylens.activations.buffer import RowSource, ShuffleBuffer
 from energylens.activations.cache import open_cache, write_cache
 from energylens.activations.stream import ModelRows
+from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import BadInput
 from energylens.core.ports import Collective, Progress, Store
 from energylens.energy.energies.downstream import next_token_surprisal
-from energylens.features.checkpoint import FolderCheckpoint
 from energylens.features.course import Course, Sight, TrainRecord
 from energylens.features.cross_layer_training import CrossLayerJob
 from energylens.features.crosscoder_training import CrosscoderJob

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from energylens.core.checkpoint import RECORD, FolderCheckpoint
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.architecture import ARCHITECTURES
-from energylens.features.checkpoint import RECORD, FolderCheckpoint
 from energylens.features.train import train
 from energylens.features.training import TrainOptions
 from tests.features.planted import planted_rows
