@@ -1,0 +1,213 @@
+"""Train a classifier while somebody watches; a training that was killed goes on to the bit."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Num
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from energylens.core.checkpoint import Checkpoint
+from energylens.core.errors import BadInput, EnergylensError
+from energylens.core.ports import Progress, silence
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """How a classifier is trained: Adam on cross-entropy.
+
+    Attributes:
+        steps: Updates in all.
+        every: Updates between two looks; there is one before the first update as well.
+        batch: Examples an update.
+        lr: Learning rate, the same throughout.
+    """
+
+    steps: int = 2_000
+    every: int = 5
+    batch: int = 64
+    lr: float = 1e-3
+
+    def looks(self) -> list[int]:
+        """The training steps that are looked at.
+
+        Example:
+            >>> TrainingPlan(steps=12, every=5).looks()
+            [0, 5, 10]
+        """
+        return list(range(0, self.steps + 1, self.every))
+
+
+# Called with the training step and what is known of it: loss, grad_norm, weight_norm, update_norm.
+Look = Callable[[int, Mapping[str, float]], object]
+
+
+def train_classifier(
+    module: nn.Module,
+    inputs: Num[Tensor, "example ..."],
+    labels: Int[Tensor, " example"],
+    plan: TrainingPlan,
+    generator: torch.Generator,
+    look: Look,
+    *,
+    checkpoint: Checkpoint | None = None,
+    generators: Mapping[str, torch.Generator] | None = None,
+    progress: Progress = silence,
+    label: str = "training",
+) -> None:
+    """Train a module in place, each example once before any comes again.
+
+    A look is made after its update, with the module in training mode. `loss` is the mean over the
+    batches since the look before, each before its update, in nats; `grad_norm` and `update_norm`
+    are of the last update, and `weight_norm` is what there is after it. At step 0 `loss` is of the
+    first batch, and both norms of the update are nan.
+
+    Args:
+        module: Whatever gives logits [example, class].
+        generator: Of the order of the examples.
+        look: Called at each step of `plan.looks()`.
+        checkpoint: Where the state is kept between; it is read first, and looks that were made
+            before it are not made again.
+        generators: Others that the module draws from, such as that of its dropout; kept as well.
+
+    Raises:
+        BadInput: If there are fewer examples than a batch.
+        EnergylensError: If the loss stops being finite.
+    """
+    if len(labels) < plan.batch:
+        raise BadInput(
+            f"batches of {plan.batch} were asked for and there are {len(labels)} examples to train"
+            " on: lower --batch"
+        )
+    parameters = [weights for weights in module.parameters() if weights.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=plan.lr, fused=True)
+    state = _State(module, optimizer, {"order": generator, **(generators or {})}, len(labels))
+    done = state.load(checkpoint)
+    losses: list[Tensor] = []
+    module.train()
+    if done == 0:
+        first = state.rows(plan.batch, at=0)
+        with torch.no_grad():
+            loss = cross_entropy(module.eval()(inputs[first]), labels[first])
+        module.train()
+        look(0, _numbers([loss], parameters))
+    with progress.task(label, plan.steps, "steps") as advance:
+        advance(done)
+        for step in range(done + 1, plan.steps + 1):
+            rows = state.rows(plan.batch, at=step - 1)
+            loss = cross_entropy(module(inputs[rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            losses.append(loss.detach())
+            seen = step % plan.every == 0
+            before = [weights.detach().clone() for weights in parameters] if seen else None
+            optimizer.step()
+            advance(1)
+            if seen:
+                numbers = _numbers(losses, parameters, before)
+                if not math.isfinite(numbers["loss"]):
+                    raise EnergylensError(
+                        f"the loss is no longer finite at step {step}: lower --lr"
+                    )
+                look(step, numbers)
+                module.train()
+                losses = []
+                if checkpoint is not None and checkpoint.due(step) and step < plan.steps:
+                    state.save(checkpoint, step)
+
+
+def _numbers(
+    losses: list[Tensor], parameters: list[nn.Parameter], before: list[Tensor] | None = None
+) -> dict[str, float]:
+    weights = [p.detach() for p in parameters]
+    found = {
+        "loss": float(torch.stack(losses).mean()), "weight_norm": _norm(weights),
+        "grad_norm": math.nan, "update_norm": math.nan,
+    }  # fmt: skip
+    if before is not None:
+        found["grad_norm"] = _norm([p.grad for p in parameters if p.grad is not None])
+        found["update_norm"] = _norm(torch._foreach_sub(weights, before))
+    return found
+
+
+def _norm(parts: list[Tensor] | tuple[Tensor, ...]) -> float:
+    """Of all numbers together."""
+    return float(torch.stack(torch._foreach_norm(parts)).norm())
+
+
+class _State:
+    """All that a training needs to go on: weights, moments of Adam, generators, and the order of
+    the examples in the pass that is under way."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Adam,
+        generators: Mapping[str, torch.Generator],
+        examples: int,
+    ) -> None:
+        self._module, self._optimizer = module, optimizer
+        self._generators, self._examples = generators, examples
+        self._order, self._pass = torch.empty(0, dtype=torch.int64), -1
+
+    def rows(self, batch: int, *, at: int) -> Int[Tensor, " row"]:
+        """Examples of a batch; what does not fill one at the end of a pass is left out."""
+        passes, within = divmod(at, self._examples // batch)
+        if passes != self._pass:
+            self._order = torch.randperm(self._examples, generator=self._generators["order"])
+            self._pass = passes
+        return self._order[within * batch : (within + 1) * batch]
+
+    def save(self, checkpoint: Checkpoint, step: int) -> None:
+        tensors = {f"module.{name}": value for name, value in self._module.state_dict().items()}
+        tensors |= {f"generator.{name}": g.get_state() for name, g in self._generators.items()}
+        for number, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": value for name, value in moments.items()}
+        checkpoint.save(tensors | {"order": self._order}, {"step": step, "pass": self._pass})
+
+    def load(self, checkpoint: Checkpoint | None) -> int:
+        """How many updates had been made; 0 if nothing was saved."""
+        saved = checkpoint.load() if checkpoint is not None else None
+        if saved is None:
+            return 0
+        tensors, record = saved
+        self._module.load_state_dict(_under("module.", tensors))
+        for name, generator in self._generators.items():
+            generator.set_state(tensors[f"generator.{name}"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("adam.", tensors).items():
+            number, key = name.split(".")
+            weights = self._optimizer.param_groups[0]["params"][int(number)]
+            if value.shape == weights.shape:  # in the layout of the weights, as Adam needs it
+                value = torch.empty_like(weights).copy_(value)
+            moments.setdefault(int(number), {})[key] = value
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self._order, self._pass = tensors["order"], int(record["pass"])
+        return int(record["step"])
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items() if name.startswith(prefix)
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def accuracy(
+    module: nn.Module,
+    inputs: Num[Tensor, "example ..."],
+    labels: Int[Tensor, " example"],
+    *,
+    batch: int = 512,
+) -> Float[Tensor, ""]:
+    """Share of examples whose class gets the largest logit, in evaluation mode."""
+    module.eval()
+    right = [
+        module(some).argmax(1) == truth
+        for some, truth in zip(inputs.split(batch), labels.split(batch), strict=True)
+    ]
+    return torch.cat(right).float().mean()
