@@ -1,7 +1,5 @@
 """Training while somebody watches: what is learned, what is told, and going on after a kill."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -13,7 +11,7 @@ from energylens.dynamics.training import TrainingPlan, accuracy, train_classifie
 from energylens.sources.suite_networks import ARCHITECTURES, network
 from tests.common.compare import assert_close
 
-PLAN = TrainingPlan(steps=24, every=4, batch=8)
+PLAN = TrainingPlan(steps=24, batch=8, pause=4)
 SHAPE = (1, 8, 8)
 
 
@@ -32,22 +30,24 @@ class Killed(Exception):
 
 
 def trained(name: str, folder=None, *, kill_at: int = -1, plan: TrainingPlan = PLAN):
+    """A trained network, and the losses that were told by their step."""
     drawn, told = seeded(), {}
     module = network(ARCHITECTURES[name], SHAPE, 3, drawn)
 
-    def look(step, numbers):
+    def after_step(step, loss):
         if step == kill_at:
             raise Killed
-        told[step] = dict(numbers)
+        told[step] = float(loss)
+        module.eval()  # as one does who measures
 
     train_classifier(
-        module, *blobs(), plan, seeded(1), look, generators={"dropout": drawn},
+        module, *blobs(), plan, seeded(1), after_step, generators={"dropout": drawn},
         checkpoint=FolderCheckpoint(folder, every=8) if folder else None,
     )  # fmt: skip
     return module, told
 
 
-def test_it_is_adam_on_cross_entropy_epoch_by_epoch():
+def test_it_is_adam_on_cross_entropy_pass_by_pass():
     inputs, labels = blobs()
     mine, told = trained("mlp_narrow")
     theirs = network(ARCHITECTURES["mlp_narrow"], SHAPE, 3, seeded())
@@ -56,7 +56,6 @@ def test_it_is_adam_on_cross_entropy_epoch_by_epoch():
     for _ in range(2):
         order = torch.randperm(100, generator=generator)
         for rows in order[:96].split(8):
-            before = [weights.detach().clone() for weights in theirs.parameters()]
             loss = cross_entropy(theirs(inputs[rows]), labels[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -64,17 +63,8 @@ def test_it_is_adam_on_cross_entropy_epoch_by_epoch():
             losses.append(float(loss.detach()))
     for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
         assert_close(one, other, atol=1e-6)
-    assert list(told) == [0, 4, 8, 12, 16, 20, 24] == PLAN.looks()
-    assert told[24]["loss"] == pytest.approx(sum(losses[-4:]) / 4, abs=1e-5)
-    assert told[0]["loss"] == pytest.approx(losses[0], abs=1e-6)
-    after = [weights.detach() for weights in theirs.parameters()]
-    moved = sum(float((a - b).square().sum()) for a, b in zip(after, before, strict=True))
-    assert told[24]["update_norm"] == pytest.approx(math.sqrt(moved), rel=1e-3)
-    gradient = sum(float(weights.grad.square().sum()) for weights in theirs.parameters())
-    assert told[24]["grad_norm"] == pytest.approx(math.sqrt(gradient), rel=1e-3)
-    weight = sum(float(weights.square().sum()) for weights in after)
-    assert told[24]["weight_norm"] == pytest.approx(math.sqrt(weight), rel=1e-4)
-    assert math.isnan(told[0]["grad_norm"]) and math.isnan(told[0]["update_norm"])
+    assert list(told) == list(range(1, 25))
+    assert list(told.values()) == pytest.approx(losses, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mlp_narrow", "cnn_shallow", "transformer_narrow"])
@@ -83,7 +73,7 @@ def test_a_killed_training_goes_on_to_the_bit(name, tmp_path):
     with pytest.raises(Killed):
         trained(name, tmp_path, kill_at=20)
     resumed, rest = trained(name, tmp_path)
-    assert list(rest) == [20, 24]  # from the checkpoint at 16 on
+    assert list(rest) == list(range(17, 25))  # from the checkpoint at 16 on
     assert rest[24] == told[24]
     for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other)
@@ -91,13 +81,13 @@ def test_a_killed_training_goes_on_to_the_bit(name, tmp_path):
 
 def test_the_same_seed_is_the_same_training_and_it_learns():
     inputs, labels = blobs()
-    plan = TrainingPlan(steps=100, every=50, batch=8)
+    plan = TrainingPlan(steps=100, batch=8)
     one, told = trained("cnn_shallow", plan=plan)
     same, again = trained("cnn_shallow", plan=plan)
-    assert told[100] == again[100]
+    assert told == again
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert accuracy(one, inputs, labels).item() > 0.9
-    assert told[100]["loss"] < 0.5 < told[0]["loss"]
+    assert told[100] < 0.5 < told[1]
 
 
 def test_accuracy_is_the_share_that_is_right():
@@ -112,4 +102,4 @@ def test_what_cannot_be_trained_is_refused():
         train_classifier(module, inputs, labels, PLAN, seeded(), lambda *_: None)
     inputs, labels = blobs()
     with pytest.raises(EnergylensError, match="no longer finite at step 4"):
-        train_classifier(module, inputs * math.nan, labels, PLAN, seeded(), lambda *_: None)
+        train_classifier(module, inputs * torch.nan, labels, PLAN, seeded(), lambda *_: None)

@@ -1,6 +1,5 @@
 """Train a classifier while somebody watches; a training that was killed goes on to the bit."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,28 +19,20 @@ class TrainingPlan:
 
     Attributes:
         steps: Updates in all.
-        every: Updates between two looks; there is one before the first update as well.
         batch: Examples an update.
         lr: Learning rate, the same throughout.
+        pause: Updates between two moments at which it is asked whether the loss is finite, and at
+            which a checkpoint may be made.
     """
 
     steps: int = 2_000
-    every: int = 5
     batch: int = 64
     lr: float = 1e-3
-
-    def looks(self) -> list[int]:
-        """The training steps that are looked at.
-
-        Example:
-            >>> TrainingPlan(steps=12, every=5).looks()
-            [0, 5, 10]
-        """
-        return list(range(0, self.steps + 1, self.every))
+    pause: int = 5
 
 
-# Called with the training step and what is known of it: loss, grad_norm, weight_norm, update_norm.
-Look = Callable[[int, Mapping[str, float]], object]
+# Called after every update with the updates done, and the loss of its batch before it, in nats.
+AfterStep = Callable[[int, Tensor], object]
 
 
 def train_classifier(
@@ -50,7 +41,7 @@ def train_classifier(
     labels: Int[Tensor, " example"],
     plan: TrainingPlan,
     generator: torch.Generator,
-    look: Look,
+    after_step: AfterStep,
     *,
     checkpoint: Checkpoint | None = None,
     generators: Mapping[str, torch.Generator] | None = None,
@@ -59,17 +50,13 @@ def train_classifier(
 ) -> None:
     """Train a module in place, each example once before any comes again.
 
-    A look is made after its update, with the module in training mode. `loss` is the mean over the
-    batches since the look before, each before its update, in nats; `grad_norm` and `update_norm`
-    are of the last update, and `weight_norm` is what there is after it. At step 0 `loss` is of the
-    first batch, and both norms of the update are nan.
-
     Args:
         module: Whatever gives logits [example, class].
         generator: Of the order of the examples.
-        look: Called at each step of `plan.looks()`.
-        checkpoint: Where the state is kept between; it is read first, and looks that were made
-            before it are not made again.
+        after_step: Called after each update; gradients are still there, and whatever mode it leaves
+            the module in, training goes on in training mode.
+        checkpoint: Where the state is kept between; it is read first, and the steps that were done
+            before it are not done again.
         generators: Others that the module draws from, such as that of its dropout; kept as well.
 
     Raises:
@@ -85,56 +72,24 @@ def train_classifier(
     optimizer = torch.optim.Adam(parameters, lr=plan.lr, fused=True)
     state = _State(module, optimizer, {"order": generator, **(generators or {})}, len(labels))
     done = state.load(checkpoint)
-    losses: list[Tensor] = []
-    module.train()
-    if done == 0:
-        first = state.rows(plan.batch, at=0)
-        with torch.no_grad():
-            loss = cross_entropy(module.eval()(inputs[first]), labels[first])
-        module.train()
-        look(0, _numbers([loss], parameters))
     with progress.task(label, plan.steps, "steps") as advance:
         advance(done)
         for step in range(done + 1, plan.steps + 1):
+            module.train()
             rows = state.rows(plan.batch, at=step - 1)
             loss = cross_entropy(module(inputs[rows]), labels[rows])
             optimizer.zero_grad()
             loss.backward()
-            losses.append(loss.detach())
-            seen = step % plan.every == 0
-            before = [weights.detach().clone() for weights in parameters] if seen else None
             optimizer.step()
+            after_step(step, loss.detach())
             advance(1)
-            if seen:
-                numbers = _numbers(losses, parameters, before)
-                if not math.isfinite(numbers["loss"]):
+            if step % plan.pause == 0:
+                if not loss.isfinite():
                     raise EnergylensError(
                         f"the loss is no longer finite at step {step}: lower --lr"
                     )
-                look(step, numbers)
-                module.train()
-                losses = []
-                if checkpoint is not None and checkpoint.due(step) and step < plan.steps:
+                if checkpoint is not None and step < plan.steps and checkpoint.due(step):
                     state.save(checkpoint, step)
-
-
-def _numbers(
-    losses: list[Tensor], parameters: list[nn.Parameter], before: list[Tensor] | None = None
-) -> dict[str, float]:
-    weights = [p.detach() for p in parameters]
-    found = {
-        "loss": float(torch.stack(losses).mean()), "weight_norm": _norm(weights),
-        "grad_norm": math.nan, "update_norm": math.nan,
-    }  # fmt: skip
-    if before is not None:
-        found["grad_norm"] = _norm([p.grad for p in parameters if p.grad is not None])
-        found["update_norm"] = _norm(torch._foreach_sub(weights, before))
-    return found
-
-
-def _norm(parts: list[Tensor] | tuple[Tensor, ...]) -> float:
-    """Of all numbers together."""
-    return float(torch.stack(torch._foreach_norm(parts)).norm())
 
 
 class _State:
