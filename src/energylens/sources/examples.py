@@ -86,12 +86,12 @@ EXAMPLE_SETS: Registry[ExampleSet] = Registry("data set", "energylens.sources.ex
 
 
 def example_set(
-    *, name: str, about: str
+    *, name: str, about: str, bundled: bool = True
 ) -> Callable[[Callable[[], Examples]], Callable[[], Examples]]:
     """Register what loads a set of examples."""
 
     def register(load: Callable[[], Examples]) -> Callable[[], Examples]:
-        EXAMPLE_SETS.add(name, ExampleSet(name=name, about=about, load=load))
+        EXAMPLE_SETS.add(name, ExampleSet(name=name, about=about, load=load, bundled=bundled))
         return load
 
     return register

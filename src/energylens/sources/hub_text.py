@@ -147,7 +147,7 @@ def _documents(text: HubText, rows: Any, column: str, first: int) -> Iterator[Do
 
 def _opened(text: HubText) -> tuple[Any, str]:
     """The rows, no column too many, and which of them is the text."""
-    splits = _splits(text)
+    splits = open_splits(text)
     split = text.split or (next(iter(splits)) if len(splits) == 1 else "train")
     if split not in splits:
         raise UnknownName(f"split of {text.name}", split, list(splits))
@@ -163,8 +163,12 @@ def _opened(text: HubText) -> tuple[Any, str]:
     return rows.select_columns(wanted), column
 
 
-def _splits(text: HubText) -> Any:
-    """The splits of a dataset by name, none of them read yet."""
+def open_splits(text: HubText) -> Any:
+    """The splits of a dataset by name, none of them read yet.
+
+    Raises:
+        BadInput: If the package `datasets` is missing, or the dataset cannot be opened.
+    """
     try:
         import datasets
     except ImportError:

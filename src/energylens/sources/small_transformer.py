@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 TOKENS = 16
-DROPPED = 26 / 256  # one in ten, in 256ths: what the comparison of a random byte can give
+BYTE = 256
+DROPPED_BYTES = 26  # of 256: one in ten, as near as the comparison of a random byte can give it
+DROPPED = DROPPED_BYTES / BYTE
 
 
 def token_shape(size: int) -> tuple[int, int]:
@@ -36,8 +38,7 @@ class Dropout(nn.Module):
         # Up to 2^63 − 1 by default, which would leave a bit of every eighth byte at 0.
         eights.random_(-(2**63), None, generator=self.generator)
         drawn = eights.view(torch.uint8)[: values.numel()].view(values.shape)
-        kept = (drawn >= 256 * DROPPED).to(values.dtype)
-        return values * kept.div_(1 - DROPPED)
+        return values * ((drawn >= DROPPED_BYTES) * (1 / (1 - DROPPED))).to(values.dtype)
 
 
 class Attention(nn.Module):
