@@ -18,6 +18,7 @@ from tests.common.run_directory import (
     of_browsing,
     of_images,
     of_many_runs,
+    of_trainings,
     on_request,
 )
 
@@ -122,7 +123,8 @@ def test_the_run_directory_is_described_column_by_column(place):
     there = columns_there(place / "runs/tutorial")
     own = {
         name: found for name, found in described_tables().items()
-        if not (of_many_runs(name) or of_images(name) or of_browsing(name) or on_request(name))
+        if not (of_many_runs(name) or of_images(name) or of_browsing(name) or of_trainings(name)
+                or on_request(name))
     }  # fmt: skip
     assert own == there
 

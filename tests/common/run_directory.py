@@ -10,6 +10,9 @@ _BY_RUN, _OF_IMAGES = "_by_run", "_of_images"
 IMAGES = ("own_rows", "class_effects", "classes", "accuracy", "accuracy_contrast",
           "calibration_energies")  # fmt: skip
 
+OF_TRAININGS = ("runs", "measurements", "training", "jumps", "jump_types", "settling",
+                "settling_curves", "order", "coordination", "loss_link", "hypotheses")  # fmt: skip
+
 
 def described_tables() -> dict[str, set[str]]:
     """Columns by table; a joined table has those of the table it joins."""
@@ -39,6 +42,11 @@ def of_images(name: str) -> bool:
 def of_browsing(name: str) -> bool:
     """Whether a table is one of the study that browses a dictionary."""
     return name.startswith("browse_")
+
+
+def of_trainings(name: str) -> bool:
+    """Whether a table is one of the studies that watch trainings."""
+    return name in OF_TRAININGS
 
 
 def on_request(name: str) -> bool:
