@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Int, Num
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -152,17 +152,16 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def accuracy(
+def correct(
     module: nn.Module,
     inputs: Num[Tensor, "example ..."],
     labels: Int[Tensor, " example"],
     *,
     batch: int = 512,
-) -> Float[Tensor, ""]:
-    """Share of examples whose class gets the largest logit, in evaluation mode."""
+) -> Bool[Tensor, " example"]:
+    """Whether each example's class gets the largest logit, in evaluation mode."""
     module.eval()
-    right = [
+    return torch.cat([
         module(some).argmax(1) == truth
         for some, truth in zip(inputs.split(batch), labels.split(batch), strict=True)
-    ]
-    return torch.cat(right).float().mean()
+    ])  # fmt: skip
