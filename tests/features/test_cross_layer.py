@@ -16,7 +16,7 @@ from energylens.features.evaluate import fvu
 from energylens.features.planted import planted_layers
 from energylens.features.training import TrainOptions
 from tests.common.compare import assert_close
-from tests.features.test_checkpoint import Killed, Mortal
+from tests.core.test_checkpoint import Killed, Mortal
 from tests.oracles import dense_cross_layer as oracle
 from tests.oracles import dense_dictionaries as dense
 

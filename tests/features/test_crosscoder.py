@@ -19,8 +19,8 @@ from energylens.features.planted import planted_sites
 from energylens.features.step import step
 from energylens.features.training import TrainOptions
 from tests.common.compare import assert_close
+from tests.core.test_checkpoint import Killed, Mortal, same
 from tests.features.planted import random_weights
-from tests.features.test_checkpoint import Killed, Mortal, same
 
 NAMES = sorted(ARCHITECTURES)
 WIDTHS = {"a": 12, "b": 20}

@@ -16,8 +16,8 @@ from energylens.features.resampling import begin_anew, drawing_law
 from energylens.features.train import train
 from energylens.features.training import TrainOptions
 from tests.common.compare import assert_close
+from tests.core.test_checkpoint import Killed, Mortal, same
 from tests.features.planted import planted_rows, random_weights, topk_dictionary
-from tests.features.test_checkpoint import Killed, Mortal, same
 
 OPTIONS = TrainOptions(
     architecture="standard_constrained", width=72, k=3, batch=128, epochs=6, dead_after_tokens=400,

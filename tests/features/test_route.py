@@ -11,8 +11,8 @@ from energylens.features import route, training
 from energylens.features.route import Route, choose_route
 from energylens.features.train import train
 from energylens.features.training import TrainOptions
+from tests.core.test_checkpoint import Killed, Mortal, same
 from tests.features.planted import planted_rows, random_weights, topk_dictionary
-from tests.features.test_checkpoint import Killed, Mortal, same
 
 OPTIONS = TrainOptions(width=64, k=4, epochs=2, batch=128)
 
