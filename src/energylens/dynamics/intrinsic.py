@@ -59,8 +59,8 @@ def levina_bickel(rows: Float[Tensor, "row unit"], neighbours: int = 20) -> Floa
 
     Example:
         >>> angle = 6.28 * torch.rand(500, generator=torch.Generator().manual_seed(0))
-        >>> round(float(levina_bickel(torch.stack([angle.cos(), angle.sin()], 1))), 1)
-        1.0
+        >>> round(float(levina_bickel(torch.stack([angle.cos(), angle.sin()], 1))))
+        1
 
     Raises:
         InsufficientData: If no more rows than neighbours differ.

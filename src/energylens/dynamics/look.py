@@ -11,7 +11,7 @@ from energylens.core.errors import SiteNotAvailable, nearest
 from energylens.dynamics.dimension import dimensions_of_each
 from energylens.dynamics.gram import ceiling
 from energylens.dynamics.probe import Forward, Probe, padding_of
-from energylens.dynamics.sites import Site, rows_of, subset, tensor_of, watched
+from energylens.dynamics.sites import Site, rows_of, tensor_of, watched
 from energylens.dynamics.unseen import unseen
 
 
@@ -65,10 +65,9 @@ def rows_seen(
             if pass_over:
                 return
             raise
-        rows = rows_of(value, site, module, pooled=options.pooled, padding=padding)
-        kept = subset(len(rows), options.most_rows, rows.device)
-        # A copy: the network may go on to change the tensor in place, as ReLU can.
-        seen.setdefault(site.name, []).append(rows.clone() if kept is None else rows[kept])
+        rows = rows_of(value, site, module, pooled=options.pooled, most=options.most_rows,
+                       padding=padding)  # fmt: skip
+        seen.setdefault(site.name, []).append(rows)
 
     with watched(model, sites, see):
         forward(model, probe.parts[part])

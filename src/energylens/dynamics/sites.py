@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -127,31 +128,47 @@ def rows_of(
     module: nn.Module,
     *,
     pooled: bool,
+    most: int | None,
     padding: Shaped[Tensor, "sample pos"] | None,
 ) -> Float[Tensor, "row unit"]:
-    """A tensor as rows of units.
+    """A tensor as rows of units, in memory of their own: networks change tensors in place.
 
     Maps of channels become (sample · place) × channel, sequences (sample · position) × unit.
 
     Args:
         pooled: One row a sample: the mean over places or positions.
+        most: Rows that are kept where there are more, the same ones always; None: all.
         padding: Which positions are real; the rows of others are left out, where the tensor has
             those positions.
-
     """
     if value.ndim == 1:
-        return value[:, None]
+        value = value[:, None]
     axis = site.units if site.units is not None else _units_axis(value, module)
     last = value.movedim(axis, -1)
     if padding is not None and (last.ndim != 3 or last.shape[:2] != padding.shape):
         padding = None
     if pooled and last.ndim > 2:
-        between = tuple(range(1, last.ndim - 1))
-        if padding is None:
-            return last.mean(between)
-        share = padding / padding.sum(1, keepdim=True).clamp_min(1)
-        return (last * share[..., None]).sum(1)
-    return last.flatten(0, -2) if padding is None else last[padding]
+        last = _pooled(last, padding)
+    elif padding is not None:
+        last = last[padding]
+    rows = last.shape[:-1].numel()
+    if most is None or rows <= most:
+        return last.flatten(0, -2).clone()
+    # Only these are copied out of a large map.
+    return last[torch.unravel_index(_subset(rows, most, last.device), last.shape[:-1])]
+
+
+def _pooled(last: Tensor, padding: Tensor | None) -> Tensor:
+    if padding is None:
+        return last.mean(tuple(range(1, last.ndim - 1)))
+    share = padding / padding.sum(1, keepdim=True).clamp_min(1)
+    return (last * share[..., None]).sum(1)
+
+
+@lru_cache(maxsize=64)
+def _subset(rows: int, most: int, device: torch.device) -> Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randperm(rows, generator=generator)[:most].sort().values.to(device)
 
 
 def _units_axis(value: Tensor, module: nn.Module) -> int:
@@ -182,11 +199,3 @@ def tensor_of(value: Any, site: Site) -> Tensor:
     if not value.is_floating_point():
         raise SiteNotAvailable(f"{site.name} holds {value.dtype}, no activations: name another one")
     return value.detach()
-
-
-def subset(rows: int, most: int | None, device: torch.device) -> Tensor | None:
-    """Which rows are kept where there are more than `most`: always the same, drawn once."""
-    if most is None or rows <= most:
-        return None
-    generator = torch.Generator().manual_seed(rows)
-    return torch.randperm(rows, generator=generator)[:most].sort().values.to(device)

@@ -20,7 +20,7 @@ from energylens.dynamics.sites import default_sites, find_sites
 from energylens.dynamics.tables import export
 from energylens.dynamics.unseen import bare, unseen
 
-EVERY = 50
+EVERY = 100
 """Training steps from one look to the next, unless told otherwise."""
 DEFAULTS = TrackOptions()
 
