@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from energylens.core.errors import InsufficientData
 from energylens.stats.multiplicity import (
     benjamini_hochberg,
+    combined_p,
     draws_needed,
     max_t,
     rademacher,
     resampling_p,
+    two_sided_p,
 )
 from energylens.stats.robust import cluster_robust_t
 from tests.common.compare import assert_close
@@ -127,3 +129,26 @@ def test_signs_are_fair():
     signs = rademacher((1000, 100), _generator())
     assert signs.abs().eq(1).all()
     assert abs(signs.mean().item()) < 4 / 1e5**0.5
+
+
+def test_two_sides_count_the_nearer_tail_twice():
+    null = torch.arange(1.0, 20)
+    for observed, wanted in ((20.0, 0.1), (0.0, 0.1), (18.0, 0.3), (10.0, 1.0)):
+        assert_close(two_sided_p(torch.tensor(observed), null), wanted)
+
+
+def test_combined_p_is_uniform_where_each_is():
+    drawn = torch.randint(1, 101, (2000, 12), generator=torch.Generator().manual_seed(0)) / 100
+    p = torch.tensor([combined_p(row, draws=99)[0] for row in drawn])
+    for level in (0.05, 0.01):
+        rate = (p <= level).double().mean()
+        assert 0.4 * level <= rate <= 1.3 * level
+
+
+def test_combined_p_leaves_out_what_is_undefined():
+    found, tests = combined_p(torch.tensor([0.04, torch.nan]), draws=99)
+    assert_close(found, 0.04)
+    assert tests == 1
+    found, tests = combined_p(torch.full((3,), torch.nan), draws=99)
+    assert math.isnan(found) and tests == 0
+    assert combined_p(torch.ones(4), draws=99)[0] < 1  # one that is 1 does not decide alone

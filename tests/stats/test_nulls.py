@@ -4,6 +4,7 @@ import torch
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.stats.nulls import (
     circular_shift,
+    copula_surrogate,
     enough_evidence,
     permute_columns,
     permute_rows,
@@ -13,6 +14,7 @@ from energylens.stats.nulls import (
     thresholds_matched_in_rate,
     unit_permutation,
 )
+from energylens.stats.ranking import spearman
 from tests.common.compare import assert_close
 
 
@@ -129,3 +131,21 @@ def test_columns_dealt_out_keep_their_values_and_lose_what_they_shared(generator
     assert torch.equal(dealt.sort(0).values, rows.sort(0).values)
     assert float(torch.corrcoef(rows.T)[0, 1]) > 0.9
     assert abs(float(torch.corrcoef(dealt.T)[0, 1])) < 0.06
+
+
+def test_a_copula_surrogate_keeps_values_and_rank_correlations(generator):
+    x = torch.randn(2000, 3, generator=generator, dtype=torch.float64)
+    x[:, 1] += x[:, 0]
+    x = torch.cat([x.exp(), torch.randint(0, 3, (2000, 1), generator=generator)], 1)
+    drawn = copula_surrogate(x, generator)
+    assert_close(drawn.sort(0).values, x.sort(0).values)
+    for columns in ([0, 1], [0, 2], [1, 3]):
+        (a, b), (c, d) = x[:, columns].T[:, None], drawn[:, columns].T[:, None]
+        assert abs(spearman(a, b) - spearman(c, d)).item() < 0.06
+
+
+def test_a_copula_surrogate_has_no_clusters(generator):
+    side = torch.randint(0, 2, (600, 1), generator=generator).double()
+    x = 6 * side + torch.randn(600, 2, generator=generator, dtype=torch.float64)
+    for rows, least, most in ((x, 0.0, 0.01), (copula_surrogate(x, generator), 0.1, 0.5)):
+        assert least <= ((rows[:, 0] > 3) != (rows[:, 1] > 3)).double().mean() <= most

@@ -1,11 +1,19 @@
 import math
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
 
 from energylens.core.errors import InsufficientData
-from energylens.stats.ranking import average_ranks, precision_at_k, rank_agreement, spearman
+from energylens.stats.ranking import (
+    average_ranks,
+    precision_at_k,
+    rank_agreement,
+    rank_test,
+    spearman,
+    spearman_interval,
+)
 from tests.common.compare import assert_close
 from tests.oracles import ranking as oracle
 
@@ -191,3 +199,54 @@ def test_one_document_is_refused():
             torch.ones(1, 1, 4), torch.ones(1, 4), torch.ones(1, 4), torch.zeros(4).long(), k=1,
             generator=_generator(),
         )  # fmt: skip
+
+
+# ---- a test of few items
+
+
+def test_rank_test_enumerates_few_items_and_draws_for_many(generator):
+    x = torch.tensor([1.0, 2, 3, 4, 5, 6])
+    y = torch.tensor([2.0, 1, 3, 6, 4, 5])
+    found = rank_test(x, y, generator)
+    known = scipy.stats.permutation_test(
+        (y.numpy(),), lambda z: scipy.stats.spearmanr(x, z).statistic, permutation_type="pairings",
+        n_resamples=np.inf,
+    )  # fmt: skip
+    assert_close(found.rho, known.statistic)
+    assert_close(found.p, known.pvalue)
+    assert found.draws is None
+    x = torch.randn(40, generator=generator)
+    y = 0.3 * x + torch.randn(40, generator=generator)
+    many = rank_test(x, y, generator, draws=9999)
+    assert_close(many.p, scipy.stats.spearmanr(x, y).pvalue, rtol=0.15, atol=0.003)
+
+
+def test_strata_that_differ_in_both_make_no_rho(generator):
+    """Rate of p ≤ .05 where two quantities go together between strata alone."""
+    stratum = torch.arange(40) % 4
+    level, pooled = [], []
+    for _ in range(600):
+        x, y = 2.0 * stratum + torch.randn(2, 40, generator=generator)
+        level.append(rank_test(x, y, generator, stratum=stratum, draws=199).p <= 0.05)
+        pooled.append(rank_test(x, y, generator, draws=199).p <= 0.05)
+    assert 0.035 <= torch.stack(level).double().mean() <= 0.065
+    assert torch.stack(pooled).double().mean() > 0.9
+    x = torch.randn(40, generator=generator)
+    found = rank_test(x + 9 * stratum, x - 9 * stratum, generator, stratum=stratum)
+    assert_close(found.rho, 1.0)
+    assert found.p < 0.01
+
+
+def test_rank_test_of_ties_alone_or_of_two_items_is_undefined(generator):
+    one = torch.ones(5)
+    assert rank_test(one, torch.arange(5.0), generator).p.isnan()
+    assert rank_test(one[:2], torch.arange(2.0), generator).rho.isnan()
+
+
+def test_the_interval_of_rho_covers(generator):
+    x = torch.randn(2000, 30, generator=generator)
+    y = 0.6 * x + 0.8 * torch.randn(2000, 30, generator=generator)
+    truth = 6 / torch.pi * math.asin(0.6 / 2)
+    ends = [spearman_interval(rho, 30) for rho in spearman(x, y).tolist()]
+    assert 0.93 <= np.mean([bool(e.low <= truth <= e.high) for e in ends]) <= 0.97
+    assert spearman_interval(0.5, 3).low.isnan()

@@ -27,7 +27,7 @@ DRAWS = 1999
 
 
 def velocity(
-    values: Float[Tensor, "series sample"], steps: Int[Tensor, " sample"]
+    values: Float[Tensor, "series sample"], steps: Int[Tensor, " step"]
 ) -> Float64[Tensor, "series change"]:
     """Change per training step, between neighbouring samples.
 
@@ -49,7 +49,7 @@ def velocity(
 
 
 def acceleration(
-    values: Float[Tensor, "series sample"], steps: Int[Tensor, " sample"]
+    values: Float[Tensor, "series sample"], steps: Int[Tensor, " step"]
 ) -> Float64[Tensor, "series turn"]:
     """Change of the velocity per training step, at the inner samples.
 
@@ -105,7 +105,7 @@ class Coordination:
 
 def coordination(
     values: Float[Tensor, "site sample"],
-    steps: Int[Tensor, " sample"],
+    steps: Int[Tensor, " step"],
     generator: torch.Generator,
     *,
     draws: int = DRAWS,
@@ -164,8 +164,8 @@ class LossLink:
 
 def loss_link(
     values: Float[Tensor, "site sample"],
-    steps: Int[Tensor, " sample"],
-    loss: Float[Tensor, " sample"],
+    steps: Int[Tensor, " step"],
+    loss: Float[Tensor, " step"],
     generator: torch.Generator,
     *,
     draws: int = DRAWS,
@@ -211,5 +211,5 @@ def _moving(speed: Float64[Tensor, "series change"]) -> Float64[Tensor, "moving 
     return speed[(speed > 0).any(1) & speed.isfinite().all(1)]
 
 
-def _running_median(series: Float64[Tensor, "series change"]) -> Float64[Tensor, "series moment"]:
+def _running_median(series: Float[Tensor, "series change"]) -> Float[Tensor, "series moment"]:
     return series.unfold(1, 2 * REACH + 1, 1).nanmedian(2).values

@@ -32,9 +32,9 @@ class SettlingOptions:
             long that it has as much to say as fewer than six independent ones.
     """
 
-    plateau: float = 0.25
-    tolerance: float = 0.05
-    drift_p: float = 0.01
+    plateau: float | int = 0.25
+    tolerance: float | int = 0.05
+    drift_p: float | int = 0.01
 
     def __post_init__(self) -> None:
         if not (0 < self.plateau < 1 and 0 <= self.tolerance < 1 and 0 <= self.drift_p < 1):
@@ -65,7 +65,7 @@ class Settling:
 
 def settling(
     values: Float[Tensor, "series sample"],
-    steps: Int[Tensor, " sample"],
+    steps: Int[Tensor, " step"],
     options: SettlingOptions = SettlingOptions(),
 ) -> Settling:
     """Find when each series settles, in training steps.

@@ -110,9 +110,9 @@ def permute_columns(
 def copula_surrogate(
     matrix: Float[Tensor, "row column"], generator: torch.Generator
 ) -> Float[Tensor, "row column"]:
-    """Rows with the values of each column and the rank correlations of all, and nothing else.
+    """Rows with the values of each column, which go together as smoothly as in a normal law.
 
-    The ranks are those of normal rows with the correlations of the columns' normal scores, so
+    The ranks are those of normal rows that have the correlations of the columns' normal scores, so
     whatever is in the columns beyond that, such as clusters, is not in the surrogate.
 
     Example:
