@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -41,7 +43,7 @@ def test_controls_have_the_distances_of_their_event_and_are_quiet(generator):
         for at in steps:
             assert control.post < at - 30 or control.pre > at + 30
     spans = sorted((w.pre, w.post) for w in found.windows)
-    assert all(a[1] < b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(spans))
 
 
 @pytest.mark.parametrize("budget", [6, 7, 11, 12, 25])

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,12 @@ def test_the_variance_of_turned_series_is_that_of_turning_them(generator, monkey
     drawn = torch.rand(25, 4, generator=torch.Generator().manual_seed(3))
     turns = (drawn * 30).long().tolist()
     seen = {}
-    monkeypatch.setattr(comovement, "resampling_p",
-                        lambda observed, null: seen.update(null=null) or torch.tensor(1.0))  # fmt: skip
+
+    def kept(observed, null):
+        seen["null"] = null
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(comovement, "resampling_p", kept)
     found = comovement_test(series, torch.Generator().manual_seed(3), draws=25)
     slow = [oracle.variance_of_mean(series.numpy(), turn) for turn in turns]
     assert_close(seen["null"], slow)
@@ -88,7 +94,7 @@ def test_turned_parts_keep_their_values_and_none_stays(generator):
     values = torch.arange(23)[None].repeat(2, 1)
     turned = circular_shifts(values, 200, generator, blocks=3, least=2)
     edges = [0, 8, 15, 23]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         part = turned[:, :, start:end]
         assert (part.sort(2).values == values[:, start:end]).all()
         step = (part.roll(-1, 2) - part) % (end - start)

@@ -36,7 +36,7 @@ def test_it_keeps_its_level_and_its_interval_covers(early, generator):
 def test_a_test_that_takes_events_for_independent_would_fail_here(generator):
     p = []
     for _ in range(200):
-        time, unit = _bursts(40, 1.0, generator)
+        time, _ = _bursts(40, 1.0, generator)
         alone = torch.arange(len(time))
         boundary = torch.full((len(time),), 0.1)
         p.append(placement_test(time, alone, boundary, generator, draws=99).p)

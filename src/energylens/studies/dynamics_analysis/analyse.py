@@ -69,7 +69,7 @@ def analyse(
     for name in ("order", *JUDGED):
         _adjusted(rows[name], draws)
     rows["jumps"] = jump_rows(histories, length, measures, generator, options)
-    types = type_jumps(rows["jumps"], generator)
+    types = type_jumps(rows["jumps"], generator, draws)
     rows["jump_types"] = type_rows(types)
     rows["settling_curves"] = curve_rows(rows["settling"], info, measures)
     materials = [_material(measure, info, histories, rows, options, draws) for measure in measures]

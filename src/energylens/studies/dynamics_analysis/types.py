@@ -9,9 +9,12 @@ from energylens.core.errors import InsufficientData
 from energylens.dynamics.jump_types import FEATURES, JumpTypes, jump_types
 
 Row = dict[str, Any]
+MOST_DRAWS = 99  # a draw is a search for the clearest clusters, and takes as long
 
 
-def type_jumps(jumps: Sequence[Row], generator: torch.Generator) -> JumpTypes | None:
+def type_jumps(
+    jumps: Sequence[Row], generator: torch.Generator, draws: int
+) -> JumpTypes | None:
     """Cluster the changes of level, all measures together, by phase, relative size, relative speed
     and depth, and write each its type; None where there are too few.
 
@@ -27,7 +30,7 @@ def type_jumps(jumps: Sequence[Row], generator: torch.Generator) -> JumpTypes | 
         dtype=torch.float64,
     ).reshape(-1, len(FEATURES))  # fmt: skip
     try:
-        found = jump_types(features, generator)
+        found = jump_types(features, generator, draws=min(draws, MOST_DRAWS))
     except InsufficientData:
         return None
     if found.beyond_chance:
