@@ -32,7 +32,7 @@ SAMPLE_FILES = os.environ.get("ENERGYLENS_NDT_SAMPLES", "")
 
 
 def options(folder: Path, **more) -> NdtImport:
-    return NdtImport(**{"folder": folder, "measures": ("stable_rank",), "draws": 199, "threads": 1,
+    return NdtImport(**{"folder": folder, "measures": ("stable_rank",), "draws": 499, "threads": 1,
                         **more})  # fmt: skip
 
 

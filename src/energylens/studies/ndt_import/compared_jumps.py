@@ -22,6 +22,7 @@ from energylens.studies.ndt_import.comparison import (
     ends_of,
     rate,
     runs_of,
+    several,
     spread,
     with_null,
 )
@@ -142,7 +143,7 @@ def _events(material: Material) -> Iterator[Compared]:
         unit="of layers", corrected=float(share.estimate), ends=ends_of(share), null_mean=0.05,
         null="no more, were there none: the level", n=len(material.experiments),
         how="changes beyond a smooth course and correlated noise, q ≤ .05",
-        sentence=f"Beyond a smooth course and correlated noise there are {len(found):,} jumps in"
+        sentence=f"Beyond a smooth course and correlated noise: {several(len(found), 'jump')} in"
         f" {len(moved):,} of {layers:,} layers (q ≤ .05), each with a date in training steps; the"
         " original's detector has no null.",
     )  # fmt: skip

@@ -126,4 +126,14 @@ def runs_of(count: int) -> str:
         >>> runs_of(1), runs_of(14)
         ('1 run', '14 runs')
     """
-    return f"{count} run" if count == 1 else f"{count} runs"
+    return several(count, "run")
+
+
+def several(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> several(1, "jump"), several(7025, "jump")
+        ('1 jump', '7,025 jumps')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
