@@ -93,3 +93,24 @@ def test_too_few_candidates_are_refused(generator):
     with pytest.raises(InsufficientData, match="too few are left"):
         draw_matched(torch.rand(4, 2), torch.ones(4, dtype=torch.bool), [0, 1], 2,
                      generator=generator)  # fmt: skip
+
+
+def test_sets_may_differ_in_size_and_what_is_not_there_does_not_matter(generator):
+    values = torch.randn(4, 3, 2, generator=generator, dtype=torch.float64)
+    members = torch.tensor([3, 2, 3, 2])
+    found = matched_set_test(values, members=members, generator=generator)
+    values[[1, 3], 2] = torch.nan
+    again = matched_set_test(values, members=members, generator=generator)
+    assert found.patterns == 36
+    assert_close(again.p, found.p, rtol=1e-12)
+    assert_close(again.difference, found.difference, rtol=1e-12)
+    drawn = matched_set_test(values.repeat(3, 1, 1), members=members.repeat(3), draws=2000,
+                             generator=generator)  # fmt: skip
+    assert drawn.patterns == 2000 and drawn.p.isfinite().all()
+
+
+def test_two_sides_see_what_one_cannot(generator):
+    values = torch.rand(5, 3, 1, generator=generator)
+    values[:, 0] -= 2.0
+    assert matched_set_test(values, generator=generator).p == 1.0
+    assert matched_set_test(values, generator=generator, two_sided=True).p <= 0.05

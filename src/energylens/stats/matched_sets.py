@@ -5,6 +5,7 @@ features differ. Whether the chosen features as a kind do more is a question wit
 its unit, and its null is that within each set any member may as well have been the chosen one.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from energylens.core.errors import InsufficientData
+from energylens.core.errors import BadInput, InsufficientData
 
 ROUNDING = 1e-9
 
@@ -24,7 +25,7 @@ class MatchedSets:
     Attributes:
         difference: Mean over sets of first member − mean of the others.
         null_sd: Standard deviation of the difference over all choices.
-        p: One-sided, by choosing another member of each set; nan where all members are equal.
+        p: By choosing another member of each set; nan where all members are equal.
         p_adjusted: Family-wise over all columns (max-T).
         patterns: Choices that were gone through, or drawn.
     """
@@ -41,17 +42,24 @@ def matched_set_test(
     *,
     draws: int = 10_000,
     generator: torch.Generator,
+    members: Int[Tensor, " one_each"] | None = None,
+    two_sided: bool = False,
 ) -> MatchedSets:
-    """One-sided permutation test that member 0 of each set has the larger value.
+    """Permutation test that member 0 of each set has the larger value.
 
     Each pattern names one member of every set as the chosen one, the same for all columns, which
     keeps their dependence. All patterns are gone through where there are no more than `draws`.
 
     Args:
-        values: Member 0 is the chosen one; sizes, if sizes are compared.
+        values: Member 0 is the chosen one; sizes, if sizes are compared. A column with nan is
+            undefined.
+        members: How many of each set are there, where sets differ; what stands behind them in
+            `values` is not looked at.
+        two_sided: Whether a smaller value counts as much as a larger one.
 
     Raises:
         InsufficientData: If all patterns together cannot give a p of .05.
+        BadInput: If a set has fewer than two members.
 
     Example:
         >>> values = torch.tensor([[[3.0], [1.0], [2.0]], [[9.0], [1.0], [0.0]],
@@ -59,47 +67,81 @@ def matched_set_test(
         >>> round(matched_set_test(values, generator=torch.Generator()).p.item() * 27, 6)
         1.0
     """
-    sets, members = values.shape[:2]
-    total = members**sets
+    values = values.double()
+    members = _checked(members, values)
+    sets, total = len(values), math.prod(members.tolist())
     if total < 20:
+        sizes = " and ".join(map(str, sorted(set(members.tolist()))))
         raise InsufficientData(
-            f"{sets} sets of {members} can be dealt in {total} ways, and a p of .05 needs 20: "
+            f"{sets} sets of {sizes} can be dealt in {total} ways, and a p of .05 needs 20: "
             "choose more features or match more to each"
         )
-    values = values.double()
-    off = values - values.mean(1, keepdim=True)
+    apart = apart_from_others(values, members)
     exact = total <= draws
-    picks = _all(sets, members) if exact else torch.randint(
-        members, (draws, sets), generator=generator, device=generator.device
-    )  # fmt: skip
-    null = _sums(off, picks.to(values.device))
-    own = off[:, 0].sum(0)
-    spread = off.square().mean(1).sum(0).sqrt()
+    picks = _all(members) if exact else _drawn(members, draws, generator)
+    null = _sums(apart, picks.to(values.device))
+    own = apart[:, 0].sum(0)
+    spread = (apart.square().sum(1) / members[:, None].to(apart)).sum(0).sqrt()
     defined = spread > 0
     scale = torch.where(defined, spread, 1.0)
-    null, size = null / scale, own / scale - ROUNDING
-    beyond = (null >= size).sum(0).double()
+    null, own_size = null / scale, own / scale
+    if two_sided:
+        null, own_size = null.abs(), own_size.abs()
+    least = own_size - ROUNDING
+    beyond = (null >= least).sum(0).double()
     largest = torch.where(defined, null, -torch.inf).amax(1, keepdim=True)
-    jointly = (largest >= size).sum(0).double()
+    jointly = (largest >= least).sum(0).double()
     itself = 0 if exact else 1
     p, p_adjusted = ((itself + n) / (itself + len(picks)) for n in (beyond, jointly))
-    to_difference = members / (members - 1) / sets
     return MatchedSets(
-        difference=own * to_difference, null_sd=spread * to_difference,
-        p=torch.where(defined, p, torch.nan),
+        difference=own / sets, null_sd=spread / sets, p=torch.where(defined, p, torch.nan),
         p_adjusted=torch.where(defined, p_adjusted, torch.nan), patterns=len(picks),
     )  # fmt: skip
 
 
-def _all(sets: int, members: int) -> Int[Tensor, "pattern set"]:
-    return torch.cartesian_prod(*[torch.arange(members)] * sets).view(-1, sets)
+def _checked(
+    members: Int[Tensor, " set"] | None, values: Float64[Tensor, "set member column"]
+) -> Int[Tensor, " set"]:
+    sets, most = values.shape[:2]
+    if members is None:
+        return torch.full((sets,), most)
+    if members.shape != (sets,) or not bool(((members >= 2) & (members <= most)).all()):
+        raise BadInput(
+            f"{sets} sets of up to {most} came with the numbers {members.tolist()}: each set has 2"
+            f" to {most} members"
+        )
+    return members
+
+
+def apart_from_others(
+    values: Float64[Tensor, "set member column"], members: Int[Tensor, " set"]
+) -> Float64[Tensor, "set member column"]:
+    """Each member minus the mean of the others of its set; 0 for members that are not there."""
+    count = members[:, None, None].to(values)
+    there = torch.arange(values.shape[1], device=values.device)[:, None] < count
+    known = torch.where(there, values, 0.0)
+    apart = (known - known.sum(1, keepdim=True) / count) * count / (count - 1)
+    return torch.where(there, apart, 0.0)
+
+
+def _all(members: Int[Tensor, " set"]) -> Int[Tensor, "pattern set"]:
+    choices = [torch.arange(count) for count in members.tolist()]
+    return torch.cartesian_prod(*choices).view(-1, len(members))
+
+
+def _drawn(
+    members: Int[Tensor, " set"], draws: int, generator: torch.Generator
+) -> Int[Tensor, "pattern set"]:
+    shape = (draws, len(members))
+    drawn = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
+    return (drawn * members.to(drawn.device)).long()
 
 
 def _sums(
-    off: Float64[Tensor, "set member column"], picks: Int[Tensor, "pattern set"]
+    apart: Float64[Tensor, "set member column"], picks: Int[Tensor, "pattern set"]
 ) -> Float64[Tensor, "pattern column"]:
-    chosen = torch.nn.functional.one_hot(picks, off.shape[1]).double()
-    return torch.einsum("psm,smc->pc", chosen, off)
+    chosen = torch.nn.functional.one_hot(picks, apart.shape[1]).double()
+    return torch.einsum("psm,smc->pc", chosen, apart)
 
 
 def draw_matched(

@@ -36,7 +36,7 @@ def wilson_interval(
 
 
 def clustered_rate_interval(
-    successes: Num[Tensor, " unit"], n: Num[Tensor, " unit"], *, level: float = 0.95
+    successes: Num[Tensor, "unit *#shape"], n: Num[Tensor, "unit *#shape"], *, level: float = 0.95
 ) -> Interval:
     """Share of successes where trials within a unit depend on each other; nan where there is none.
 
@@ -59,9 +59,9 @@ def clustered_rate_interval(
         raise InsufficientData(f"a rate over units needs 2 of them, got {len(n)}: use more units")
     successes, n = successes.double(), n.double()
     wilson_interval(successes, n, level=level)  # refuses impossible counts
-    total, units = n.sum(), (n > 0).sum()
-    rate = successes.sum() / total
-    between = (successes - rate * n).square().sum() * units / (units - 1) / total.square()
+    total, units = n.sum(0), (n > 0).sum(0)
+    rate = successes.sum(0) / total
+    between = (successes - rate * n).square().sum(0) * units / (units - 1) / total.square()
     alone = rate * (1 - rate) / total
     effective = torch.where(alone > 0, torch.minimum(total, total * alone / between), units)
     return wilson_interval(rate * effective, effective, level=level)
