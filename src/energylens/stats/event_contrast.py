@@ -52,11 +52,11 @@ def event_contrast(
     more than its quiet times did, and nothing of other trainings; with events of several, that they
     come from few is for the reader to know.
 
-    Under the null an event's window may as well have been another of its set. Changes die down while
-    a network learns, so an event must not be set beside windows of another time. Rate of p ≤ .05,
-    and coverage of the 95 % intervals of the difference and of superiority, over 8,000 trainings
-    whose changes know nothing of events (but for the first row they fall as 1 / time, with
-    log-normal noise), for 3 and 5 events with 3 quiet windows each, and 8 with 2:
+    Under the null an event's window may as well have been another of its set. Changes die down
+    while a network learns, so an event must not be set beside windows of another time. Rate of
+    p ≤ .05, and coverage of the 95 % intervals of the difference and of superiority, over 8,000
+    trainings whose changes know nothing of events (but for the first row they fall as 1 / time,
+    with log-normal noise), for 3 and 5 events with 3 quiet windows each, and 8 with 2:
 
         quiet windows             p ≤ .05            difference         superiority
         no trend                  .046 .049 .056     .948 .950 .943     .913 .948 .938
@@ -106,7 +106,7 @@ def _superiority(
     undefined: Bool[Tensor, " column"],
     level: float,
 ) -> Interval:
-    """Pairs of an event and a quiet window of its own that the event wins; equal ones count half."""
+    """Pairs of an event and a quiet window of its own that the event wins; equal ones are half."""
     own, quiet = values[:, :1], values[:, 1:]
     there = (torch.arange(1, values.shape[1]) < windows[:, None])[:, :, None].to(values.device)
     won = ((own > quiet).double() + (own == quiet).double() / 2) * there
