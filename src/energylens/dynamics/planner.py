@@ -50,7 +50,7 @@ class CheckpointPlan:
     """The steps to keep, in training steps (updates done), and why.
 
     Attributes:
-        windows: Events by their strength, each before its control if it has one.
+        windows: Events by their strength, each before its controls if it has any.
         num_steps: Length of the training.
         unmatched: Events for which no quiet control was found.
         left_out: Events that overlap a stronger one, lie at an end, or were beyond the budget.
@@ -67,11 +67,17 @@ class CheckpointPlan:
         return tuple(sorted({step for window in self.windows for step in window.steps}))
 
     def pairs(self) -> Iterator[tuple[Window, Window]]:
-        """Each event that has a control, with it."""
-        control = {w.event: w for w in self.windows if w.kind == CONTROL}
+        """Each event with each of its controls."""
+        for event, controls in self.sets():
+            yield from ((event, control) for control in controls)
+
+    def sets(self) -> Iterator[tuple[Window, tuple[Window, ...]]]:
+        """Each event that has controls, with them."""
         for window in self.windows:
-            if window.kind == EVENT and window.event in control:
-                yield window, control[window.event]
+            if window.kind == EVENT:
+                mine = (w for w in self.windows if w.kind == CONTROL and w.event == window.event)
+                if controls := tuple(mine):
+                    yield window, controls
 
     def to_json(self) -> str:
         """The plan as text, for `from_json`."""
@@ -114,6 +120,7 @@ def plan_checkpoints(
     generator: torch.Generator,
     margin: int | None = None,
     parts: int = 10,
+    controls: int = 1,
 ) -> CheckpointPlan:
     """Choose windows of the strongest events, and quiet controls, within a budget of checkpoints.
 
@@ -138,14 +145,16 @@ def plan_checkpoints(
         margin: Training steps kept clear before `low` and after `high`; one in a hundred of the
             training by default.
         parts: Of the training, within which a control is matched.
+        controls: Wanted for each event: with more of them fewer events can tell something.
 
     Raises:
-        BadInput: If the budget does not suffice for one event with its control, or an event lies
+        BadInput: If the budget does not suffice for one event with its controls, or an event lies
             outside the training or its own interval.
     """
-    if budget < 6:
+    if controls < 1 or budget < 3 * (1 + controls):
         raise BadInput(
-            f"one event and its control are 6 checkpoints, the budget is {budget}: raise it"
+            f"one event with controls to it, {controls} of them, takes {3 * (1 + controls)}"
+            f" checkpoints, and the budget is {budget}: ask for 1 or more, and raise it"
         )
     if bool(((low > step) | (step > high) | (low < 0) | (high > num_steps)).any()):
         raise BadInput(
@@ -167,11 +176,15 @@ def plan_checkpoints(
             left_out.append(number)
             continue
         taken.append(window)
-        control = _control(window, around, taken, num_steps, parts, generator)
-        if control is None or len(_steps([*taken, control])) > budget:
-            unmatched.append(number)
-        else:
+        found = 0
+        while found < controls:
+            control = _control(window, around, taken, num_steps, parts, generator)
+            if control is None or len(_steps([*taken, control])) > budget:
+                break
             taken.append(control)
+            found += 1
+        if not found:
+            unmatched.append(number)
     return CheckpointPlan(
         windows=tuple(taken), num_steps=num_steps, unmatched=tuple(unmatched),
         left_out=tuple(left_out),
