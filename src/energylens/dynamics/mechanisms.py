@@ -23,7 +23,7 @@ from energylens.dynamics.selectivity import (
     class_variance_share,
 )
 from energylens.dynamics.similarity import debiased_cka, procrustes_similarity
-from energylens.dynamics.sites import Site, find_sites, rows_of, tensor_of, watched
+from energylens.dynamics.sites import Site, find_sites, rows_of, subset, tensor_of, watched
 from energylens.dynamics.sparsity import hoyer_sparsity, treves_rolls_sparsity, zero_share
 from energylens.dynamics.unseen import unseen
 from energylens.dynamics.weight_change import (
@@ -53,6 +53,8 @@ FILTERS: dict[str, Callable[..., Tensor]] = {
     "filter_cosine": filter_cosine,
     "filter_orthogonality": filter_orthogonality,
 }
+ROWS = 1024
+"""Places or positions that sparsity is taken over at most, the same ones always."""
 PAIRS = ("representation_change", "representation_turn", "relative_weight_change", "weight_turn")
 
 
@@ -80,7 +82,7 @@ class Snapshot:
 
     Attributes:
         representations: One row a sample: the mean over places of a map, or over positions.
-        rectified: One row a place or position of a sample.
+        rectified: One row a place or position of a sample, some drawn once where there are many.
         pooled: The same, one row a sample.
         attention: Probabilities.
         weights: Of linear maps and convolutions.
@@ -112,7 +114,8 @@ def snapshot(model: nn.Module, probe: Any, places: Places, *, forward: Forward =
         for kind, pooled in (("representations", True), ("rectified", False), ("pooled", True)):
             if site in sites["rectified" if kind == "pooled" else kind]:
                 rows = rows_of(value, site, module, pooled=pooled, padding=None)
-                seen[kind][site.name] = rows.clone()
+                kept = None if pooled else subset(len(rows), ROWS, rows.device)
+                seen[kind][site.name] = rows.clone() if kept is None else rows[kept]
 
     watch = dict.fromkeys(site for some in sites.values() for site in some)
     with unseen(model), watched(model, tuple(watch), see):

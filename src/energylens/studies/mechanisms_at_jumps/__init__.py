@@ -44,7 +44,7 @@ class MechanismsAtJumps:
     """Learning rate of Adam."""
 
     probe: Annotated[int, Range(40, 10**5)] = 256
-    """Held-out examples that networks are looked at on."""
+    """Held-out examples that networks are looked at on; checkpoints are compared on 128 of them."""
 
     events: Annotated[int, Range(3, 1_000)] = 5
     """Most events of each kind: jumps, and moments at which dimensions move fastest."""
@@ -55,8 +55,8 @@ class MechanismsAtJumps:
     margin: Annotated[int, Range(1, 10**6)] = 10
     """Updates before and after an event at which the network is kept."""
 
-    draws: Annotated[int, Range(199, 10**6)] = 999
-    """Draws of each null that is drawn."""
+    draws: Annotated[int, Range(199, 10**6)] = 199
+    """Draws of the null of jumps."""
 
     checkpoint_seconds: Annotated[int, Range(0, 10**6)] = 30
     """Least time between two checkpoints of a training, to go on from if it is killed."""

@@ -1,4 +1,4 @@
-"""What changed in each window: rows of every measure and site, from the checkpoints that were kept."""
+"""What changed in each window: every measure and site, from the checkpoints that were kept."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +27,7 @@ from energylens.studies.mechanisms_at_jumps.moments import Moment
 
 Row = dict[str, Any]
 QUIET = "quiet"
+NULL_DRAWS = 20  # of which the mean and the spread are told, and no p
 
 
 def window_rows(run: str, plan: CheckpointPlan, moments: Sequence[Moment]) -> list[Row]:
@@ -69,7 +70,7 @@ def change_rows(
 
 def end_rows(
     run: str, module: nn.Module, places: Places, probe: Examples, trained: Mapping[str, Tensor],
-    *, draws: int, generator: torch.Generator,
+    *, generator: torch.Generator,
 ) -> Iterator[Row]:  # fmt: skip
     """The untrained network beside the trained one, and each measure beside its null.
 
@@ -82,13 +83,13 @@ def end_rows(
     for (measure, site), value in state_measures(end, labels).items():
         null, sd = blind_value(measure, site, end, labels), math.nan
         if null is None and measure in SELECTIVITY:
-            null, sd = _permuted(SELECTIVITY[measure], end.pooled[site], labels, draws, generator)
+            null, sd = _permuted(SELECTIVITY[measure], end.pooled[site], labels, generator)
         yield {"run": run, "measure": measure, "site": site, "start": was[measure, site],
                "end": value, "null": math.nan if null is None else null, "null_sd": sd}  # fmt: skip
     for site, rows in end.representations.items():
         for similarity in (debiased_cka, procrustes_similarity):
             test = similarity_test(
-                similarity, start.representations[site], rows, draws=draws, generator=generator
+                similarity, start.representations[site], rows, draws=NULL_DRAWS, generator=generator
             )
             yield {"run": run, "measure": similarity.__name__, "site": site, "start": math.nan,
                    "end": float(test.observed), "null": float(test.null_mean),
@@ -108,11 +109,11 @@ def _at(
 
 
 def _permuted(
-    of: Callable[..., Tensor], rows: Tensor, labels: Tensor, draws: int, generator: torch.Generator
+    of: Callable[..., Tensor], rows: Tensor, labels: Tensor, generator: torch.Generator
 ) -> tuple[float, float]:
     """The mean over neurons with the labels dealt out among samples."""
     test = permutation_test(
         of(rows, labels).nanmean(), lambda g: of(rows, unit_permutation(labels, g)).nanmean(),
-        draws=draws, generator=generator,
+        draws=NULL_DRAWS, generator=generator,
     )  # fmt: skip
     return float(test.null_mean), float(test.null_sd)

@@ -139,7 +139,7 @@ def _judged_together(
               if all(q in table.questions for table in tables.values())]  # fmt: skip
     named = {"run": ALL, "event_kind": kind, "events": count,
              "quiet": sum(len(one) - 1 for some in sets.values() for one in some),
-             "apart": _mean([tables[run].apart(some) for run, some in sets.items() if some])}  # fmt: skip
+             "apart": _mean([tables[run].apart(sets[run]) for run in there])}  # fmt: skip
     for family in _families(shared):
         if not family:
             continue

@@ -128,19 +128,19 @@ def _heads(contrasts: Sequence[Row]) -> str:
 
 def _controls(tables: Tables) -> dict[str, Control]:
     contrasts = tables["mechanism_contrasts"]
-    placebo = [row["p_adjusted"] for row in contrasts
+    placebo = [row for row in contrasts
                if row["event_kind"] == PLACEBO and math.isfinite(row["p_adjusted"])]  # fmt: skip
-    families = len({row["run"] for row in contrasts
-                    if row["event_kind"] == PLACEBO and math.isfinite(row["p_adjusted"])})  # fmt: skip
-    least, allowed = min(placebo, default=math.nan), 0.01 / max(1, families)
+    families = len({row["run"] for row in placebo})
+    least = min((row["p_adjusted"] for row in placebo), default=math.nan)
+    allowed = 0.01 / max(1, families)
     found = [row for row in contrasts if (row["event_kind"], row["measure"], row["about"])
              == (PLANTED, PLANTED_IN, SIZE)]  # fmt: skip
-    p = found[0]["p_adjusted"] if found else math.nan
+    p, events = (found[0]["p_adjusted"], found[0]["events"]) if found else (math.nan, 0)
     return {
         "planted": Control(
             label="Planted events", value=p, expected="family-wise p ≤ .05", passed=p <= 0.05,
-            sentence=f"Pushes of all weights at {found[0]['events'] if found else 0} known steps are"
-            f" found as weight change beyond quiet windows with a family-wise p of {p_value(p)}.",
+            sentence=f"Pushes of all weights at {events} known steps are found as weight change"
+            f" beyond quiet windows with a family-wise p of {p_value(p)}.",
         ),
         "quiet_as_events": Control(
             label="Quiet windows as events", value=least, expected=f"above {number(allowed)}",

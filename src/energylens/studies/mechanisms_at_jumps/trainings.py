@@ -21,6 +21,7 @@ from energylens.sources.small_transformer import SmallTransformer
 from energylens.sources.suite_networks import Architecture, network, tracked_sites
 from energylens.studies.mechanisms_at_jumps import MechanismsAtJumps
 
+COMPARED = 128
 # May change the network after an update: what it does is planted.
 Disturb = Callable[[nn.Module, int], object]
 
@@ -36,6 +37,11 @@ class Material:
     parts: Split
     probe: Examples
     options: MechanismsAtJumps
+
+    @property
+    def compared(self) -> Examples:
+        """The part of the probe that checkpoints are compared on."""
+        return self.probe.take(torch.arange(min(COMPARED, len(self.probe))))
 
 
 def fresh(wanted: Architecture, material: Material) -> tuple[nn.Module, torch.Generator]:
@@ -84,9 +90,15 @@ def train_watched(
 
 
 def train_kept(
-    wanted: Architecture, material: Material, plan: CheckpointPlan, folder: Path, progress: Progress,
-    *, expected: str = "", disturb: Disturb = lambda module, step: None,
-) -> nn.Module:  # fmt: skip
+    wanted: Architecture,
+    material: Material,
+    plan: CheckpointPlan,
+    folder: Path,
+    progress: Progress,
+    *,
+    expected: str = "",
+    disturb: Disturb = lambda module, step: None,
+) -> nn.Module:
     """Train again from the same seeds, and keep the network at the steps of a plan.
 
     Args:

@@ -1,6 +1,6 @@
 """Train, find events, train again and keep them, compare: one network after another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from energylens.results.record import Summary
 from energylens.sources.examples import EXAMPLE_SETS, split
 from energylens.sources.suite_networks import Architecture, architecture
 from energylens.studies.dynamics_analysis.events import JUMPS, jump_rows
-from energylens.studies.dynamics_analysis.records import histories_of, history_tables
+from energylens.studies.dynamics_analysis.records import history_tables
 from energylens.studies.mechanisms_at_jumps import MechanismsAtJumps
 from energylens.studies.mechanisms_at_jumps.changes import change_rows, end_rows, window_rows
 from energylens.studies.mechanisms_at_jumps.contrasts import (
@@ -46,7 +46,7 @@ from energylens.studies.mechanisms_at_jumps.trainings import (
 from energylens.studies.study import pin_inputs
 
 Row = dict[str, Any]
-QUICK = {"dataset": "digits", "steps": 300, "batch": 32}
+QUICK = {"dataset": "digits", "steps": 300, "batch": 32, "margin": 5, "controls": 2}
 PLANTED = "planted"
 # Where in a training events are planted, and by how much weights are pushed in parts of their
 # spread: a push that is seen at once and that the network recovers from.
@@ -128,11 +128,10 @@ def _watch(one: Architecture, material: Material, store: Store, progress: Progre
     jump_table = pa.Table.from_pylist([{**j, "type": None} for j in jumps], schema=JUMPS)
     store.save(
         f"{run}.watched", scratch=True, tensors={f"{run}.trained": _state(module)},
-        tables={f"{run}.jumps": jump_table}
+        tables={f"{run}.jumps": jump_table, f"{run}.moments": table(map(asdict, moments))}
         | {f"{run}.{name}": table for name, table in history_tables({run: history}).items()},
         records={
             f"{run}.row": row, f"{run}.sha256": weights_sha256(module),
-            f"{run}.moments": [asdict(moment) for moment in moments],
             f"{run}.plan": plan(moments, options).to_json(),
         },
     )  # fmt: skip
@@ -142,19 +141,20 @@ def _keep(one: Architecture, material: Material, store: Store, progress: Progres
     """The second training, and what changed in each window of it."""
     options, run, folder = material.options, one.name, store.workplace(one.name)
     planned = CheckpointPlan.from_json(store.record(f"{run}.plan"))
-    moments = [Moment(**moment) for moment in store.record(f"{run}.moments")]
+    moments = [Moment(**moment) for moment in store.table(f"{run}.moments").to_pylist()]
     sha256 = store.record(f"{run}.sha256")
     module = train_kept(one, material, planned, folder, progress, expected=sha256)
     windows = window_rows(run, planned, moments)
     places = places_of(module)
-    changes = list(change_rows(windows, module, places, material.probe, folder / "kept"))
-    ends = list(end_rows(
-        run, fresh(one, material)[0], places, material.probe, store.tensors(f"{run}.trained"),
-        draws=options.draws, generator=torch.Generator().manual_seed(options.seed + 5),
-    ))  # fmt: skip
+    changes = change_rows(windows, module, places, material.compared, folder / "kept")
+    ends = end_rows(
+        run, fresh(one, material)[0], places, material.compared, store.tensors(f"{run}.trained"),
+        generator=torch.Generator().manual_seed(options.seed + 5),
+    )  # fmt: skip
     store.save(
         f"{run}.kept", scratch=True,
-        records={f"{run}.windows": windows, f"{run}.changes": changes, f"{run}.ends": ends},
+        tables={f"{run}.windows": table(windows), f"{run}.changes": table(changes),
+                f"{run}.ends": table(ends)},
     )  # fmt: skip
 
 
@@ -176,10 +176,12 @@ def _plant(one: Architecture, material: Material, store: Store, progress: Progre
 
     module = train_kept(one, material, planned, folder, progress, disturb=push)
     windows = window_rows(PLANTED, planned, moments)
-    changes = list(change_rows(windows, module, places_of(module), material.probe,
-                               folder / "kept"))  # fmt: skip
-    store.save(PLANTED, scratch=True, records={f"{PLANTED}.windows": windows,
-                                               f"{PLANTED}.changes": changes})  # fmt: skip
+    places = places_of(module)
+    changes = change_rows(windows, module, places, material.compared, folder / "kept")
+    store.save(
+        PLANTED, scratch=True,
+        tables={f"{PLANTED}.windows": table(windows), f"{PLANTED}.changes": table(changes)},
+    )  # fmt: skip
 
 
 def _tables(
@@ -189,7 +191,7 @@ def _tables(
     generator = torch.Generator().manual_seed(options.seed + 6)
 
     def rows(kind: str, runs: Sequence[str]) -> list[Row]:
-        return [row for run in runs for row in store.record(f"{run}.{kind}")]
+        return [row for run in runs for row in store.table(f"{run}.{kind}").to_pylist()]
 
     windows, changes = rows("windows", names), rows("changes", names)
     planted = rows("windows", [PLANTED]), rows("changes", [PLANTED])
@@ -205,12 +207,17 @@ def _tables(
         for name in ("measurements", "training", "jumps")
     }  # fmt: skip
     return {
-        "runs": pa.Table.from_pylist([store.record(f"{run}.row") for run in names]), **joined,
-        "mechanism_windows": pa.Table.from_pylist(windows + planted[0]),
-        "mechanism_changes": pa.Table.from_pylist(changes + planted[1]),
-        "mechanism_contrasts": pa.Table.from_pylist(contrasts),
-        "mechanism_ends": pa.Table.from_pylist(rows("ends", names)),
+        "runs": table(store.record(f"{run}.row") for run in names), **joined,
+        "mechanism_windows": table(windows + planted[0]),
+        "mechanism_changes": table(changes + planted[1]),
+        "mechanism_contrasts": table(contrasts),
+        "mechanism_ends": table(rows("ends", names)),
     }  # fmt: skip
+
+
+def table(rows: Iterable[Row]) -> pa.Table:
+    """Rows to an Arrow table; nan stays nan."""
+    return pa.Table.from_pylist(list(rows))
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
