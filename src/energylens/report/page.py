@@ -23,6 +23,7 @@ from energylens.report.figure import Column, Drawing, Figure, cell, draw
 from energylens.report.figure_files import figures_beside
 from energylens.report.figures import figures
 from energylens.report.image_methods import IMAGE_METHODS
+from energylens.report.mechanism_methods import MECHANISM_METHODS
 from energylens.report.method import METHODS, methods, references
 from energylens.report.oddities import looked
 from energylens.report.original_methods import ORIGINAL_METHODS
@@ -93,7 +94,10 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
     )  # fmt: skip
     style = _asset("page.css")
     script = "".join(_asset(name) for name in SCRIPTS)
-    texts = (*METHODS, *DICTIONARY_METHODS, *TRAINING_METHODS, *BATTERY_METHODS, *ORIGINAL_METHODS)
+    texts = (
+        *METHODS, *DICTIONARY_METHODS, *TRAINING_METHODS, *MECHANISM_METHODS, *BATTERY_METHODS,
+        *ORIGINAL_METHODS,
+    )  # fmt: skip
     told = IMAGE_METHODS if records.unit == "image" else texts
     method = methods(records, told)
     return environment.get_template("page.html.j2").render(

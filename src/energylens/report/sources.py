@@ -139,3 +139,31 @@ KUENSCH = (
     "Annals of Statistics 17(3), 1989."
 )
 HANSEN = "Hansen, B. E. Sample splitting and threshold estimation. Econometrica 68(3), 2000."
+LIN = (
+    "Lin, J. Divergence measures based on the Shannon entropy. IEEE Transactions on Information "
+    "Theory 37(1), 1991."
+)
+MORCOS = (
+    "Morcos, A. S. et al. On the importance of single directions for generalization. ICLR 2018. "
+    "arXiv:1803.06959."
+)
+HOYER = (
+    "Hoyer, P. O. Non-negative matrix factorization with sparseness constraints. Journal of "
+    "Machine Learning Research 5, 2004."
+)
+VINJE = (
+    "Vinje, W. E., Gallant, J. L. Sparse coding and decorrelation in primary visual cortex during "
+    "natural vision. Science 287, 2000."
+)
+KORNBLITH = (
+    "Kornblith, S. et al. Similarity of neural network representations revisited. ICML 2019. "
+    "arXiv:1905.00414."
+)
+NGUYEN = (
+    "Nguyen, T. et al. Do wide and deep networks learn the same things? ICLR 2021. "
+    "arXiv:2010.15327."
+)
+DING = (
+    "Ding, F. et al. Grounding representation similarity with statistical testing. NeurIPS 2021. "
+    "arXiv:2108.01661."
+)
