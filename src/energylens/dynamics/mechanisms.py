@@ -23,7 +23,7 @@ from energylens.dynamics.selectivity import (
     class_variance_share,
 )
 from energylens.dynamics.similarity import debiased_cka, procrustes_similarity
-from energylens.dynamics.sites import Site, find_sites, rows_of, subset, tensor_of, watched
+from energylens.dynamics.sites import Site, find_sites, rows_of, tensor_of, watched
 from energylens.dynamics.sparsity import hoyer_sparsity, treves_rolls_sparsity, zero_share
 from energylens.dynamics.unseen import unseen
 from energylens.dynamics.weight_change import (
@@ -113,9 +113,10 @@ def snapshot(model: nn.Module, probe: Any, places: Places, *, forward: Forward =
             seen["attention"][site.name] = value.clone()
         for kind, pooled in (("representations", True), ("rectified", False), ("pooled", True)):
             if site in sites["rectified" if kind == "pooled" else kind]:
-                rows = rows_of(value, site, module, pooled=pooled, padding=None)
-                kept = None if pooled else subset(len(rows), ROWS, rows.device)
-                seen[kind][site.name] = rows.clone() if kept is None else rows[kept]
+                most = None if pooled else ROWS
+                seen[kind][site.name] = rows_of(
+                    value, site, module, pooled=pooled, most=most, padding=None
+                )
 
     watch = dict.fromkeys(site for some in sites.values() for site in some)
     with unseen(model), watched(model, tuple(watch), see):

@@ -155,7 +155,7 @@ def rows_of(
     if most is None or rows <= most:
         return last.flatten(0, -2).clone()
     # Only these are copied out of a large map.
-    return last[torch.unravel_index(subset(rows, most, last.device), last.shape[:-1])]
+    return last[torch.unravel_index(_subset(rows, most, last.device), last.shape[:-1])]
 
 
 def _pooled(last: Tensor, padding: Tensor | None) -> Tensor:
@@ -166,7 +166,7 @@ def _pooled(last: Tensor, padding: Tensor | None) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def subset(rows: int, most: int, device: torch.device) -> Tensor:
+def _subset(rows: int, most: int, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(rows)
     return torch.randperm(rows, generator=generator)[:most].sort().values.to(device)
 
