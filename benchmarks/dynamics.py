@@ -6,9 +6,9 @@
 256 samples, and each part of the step is timed apart; overhead is the time of the tracker over that
 of the training, at its default interval and at every 5 steps, both halves of the probe included.
 
-`measures`: our seven measures and ndtracker 2.0.0's four, of the same uncentred activations of a
-network's layers, in turns in one process of the interpreter that `--peers` names. One that cannot
-be had is named. Process CPU seconds, one thread, medians.
+`measures`: the four measures of ndtracker 2.0.0 by our code and by its own, of the same uncentred
+activations of a network's layers, in turns in one process of the interpreter that `--peers` names.
+One that cannot be had is named. Process CPU seconds, one thread, medians.
 """
 
 import argparse
@@ -28,14 +28,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from energylens.dynamics.dimension import dimensions_of_each
+from energylens.dynamics.dimension import (
+    energy_rank,
+    nuclear_norm_ratio,
+    participation_ratio_sigma,
+    stable_rank,
+    variances_of_each,
+)
 from energylens.dynamics.tracker import EVERY, Tracker
 
 RESULT = Path(__file__).parent / "results" / "dynamics.json"
 PROBE, BATCH, INPUTS, CLASSES = 256, 64, 784, 10
 OFTEN = 5
-PLACES = {"stable_rank": 0, "participation_ratio_sigma": 1, "nuclear_norm_ratio": 3}
-"""Where ndtracker's answer has what we call so; its energy rank counts one more where it is met."""
+SAME = (stable_rank, participation_ratio_sigma, energy_rank, nuclear_norm_ratio)
+"""ndtracker's answers, in its order; its energy rank counts one more where the share is met."""
 
 
 def mlp(*hidden: int) -> nn.Module:
@@ -146,7 +152,8 @@ def measures(name: str, rounds: int) -> dict[str, Any]:
     layers = layers_of(name)
 
     def ours() -> dict[str, Tensor]:
-        return dimensions_of_each(layers, centred=False)
+        variances = variances_of_each(layers, centred=False)
+        return {measure.__name__: measure(variances) for measure in SAME}
 
     def theirs() -> list[Any]:
         return [compute_all_metrics(layer) for layer in layers]
@@ -162,7 +169,8 @@ def measures(name: str, rounds: int) -> dict[str, Any]:
     off = max(
         abs(float(found[name][at]) / other[place] - 1)
         for at, other in enumerate(theirs())
-        for name, place in PLACES.items()
+        for place, name in enumerate(found)
+        if name != "energy_rank"
     )
     return {
         "network": name, "layers": len(layers), "ratio": median["ndtracker"] / median["energylens"],
@@ -213,12 +221,17 @@ def main() -> None:
     if options.only:
         return
     ratios = [line["ratio"] for line in found["measures"] if "ratio" in line]
+    ours, theirs = (
+        sum(line.get(f"{who}_ms", 0.0) for line in found["measures"])
+        for who in ("energylens", "ndtracker")
+    )
     record = {
         "benchmark": "dynamics",
         "largest_overhead_at_default": max(
             line[f"overhead_every_{EVERY}"] for line in found["tracker"]
         ),
         "default_interval": EVERY,
+        "ratio_to_ndtracker": theirs / ours if ours else None,
         "least_ratio_to_ndtracker": min(ratios, default=None), **found,
         "clock": "process CPU seconds", "threads": 1, "torch": torch.__version__,
         "machine": platform.machine(), "python": platform.python_version(),

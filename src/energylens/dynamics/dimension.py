@@ -207,7 +207,21 @@ def dimensions(
 def dimensions_of_each(
     layers: Sequence[Float[Tensor, "_ _"]], *, centred: bool, q: float = 0.9
 ) -> dict[str, Float64[Tensor, " layer"]]:
-    """`dimensions` of matrices whose shapes differ: those that are alike go together.
+    """`dimensions` of matrices whose shapes differ.
+
+    Raises:
+        InsufficientData: If one has fewer than two rows, or there is none.
+        BadInput: If their dtypes differ.
+    """
+    return measured(variances_of_each(layers, centred=centred), q=q)
+
+
+def variances_of_each(
+    layers: Sequence[Float[Tensor, "_ _"]], *, centred: bool
+) -> Float64[Tensor, "layer axis"]:
+    """Variances of matrices whose shapes differ, largest first; those that are alike go together.
+
+    Behind those of smaller matrices stand zeros, which change no measure.
 
     Raises:
         InsufficientData: If one has fewer than two rows, or there is none.
@@ -227,11 +241,10 @@ def dimensions_of_each(
         else:
             products = list(gram(torch.stack([layers[at] for at in places]), centred=centred))
         grams[len(products[0])] += zip(places, products, strict=True)
-    # Zeros before smaller sides, which become the last axes, change no measure.
     table = torch.zeros(len(layers), max(grams), dtype=torch.float64, device=layers[0].device)
     for side, group in grams.items():
         table[[at for at, _ in group], -side:] = eigenvalues(torch.stack([g for _, g in group]))
-    return measured(without_rounding(table, products[0].dtype).flip(-1), q=q)
+    return without_rounding(table, products[0].dtype).flip(-1)
 
 
 def measured(
