@@ -24,8 +24,8 @@ KINDS = ("level", "slope")
 COARSE = (1, 4, 9, 19, 39, 79, 119)
 FINE = (0.0, *(3.0 * 1.5**k for k in range(9)))
 FEWEST = 40
-ROUNDING = 1e-7
-SCALE_TOLERANCE = 0.03
+ROUNDING = 1e-6
+COURSE_TOLERANCE, SCALE_TOLERANCE = 1e-3, 0.03
 SERIES_AT_ONCE = 32
 WITHIN = 1.0  # of the width of a shift: it reaches so far to either side
 
@@ -94,13 +94,13 @@ class Jumps:
 
     @property
     def undefined(self) -> int:
-        """Series that could not be judged: constant, smooth to rounding, or with nan."""
+        """Series that could not be judged: constant, smooth to a thousandth, or with nan."""
         return int(self.series_p.isnan().sum())
 
 
 def find_jumps(
     values: Float[Tensor, "series sample"],
-    steps: Int[Tensor, " sample"],
+    steps: Int[Tensor, " moment"],
     generator: torch.Generator,
     *,
     noise: Float[Tensor, " series"] | None = None,
@@ -114,7 +114,7 @@ def find_jumps(
     one by their likelihood ratio, the correlation of the noise fitted with and without each; what
     remains gives the noise, and a block bootstrap of it the largest ratio of series without shifts.
     A shift stays whose ratio, beside the others, is beyond that null. Series that hold nan, are
-    constant, or smooth to rounding are undefined (`Jumps.undefined` counts them).
+    constant, or smooth to a thousandth are undefined (`Jumps.undefined` counts them).
 
     Args:
         values: One measure of one site a row.
@@ -137,24 +137,46 @@ def find_jumps(
         )
     if len(steps) != samples:
         raise BadInput(f"{samples} samples need as many steps, got {len(steps)}: give one each")
-    basis = saturating_basis(steps).to(values.device)
-    near_ends = {"margin": options.apart, "slopes": options.slopes}
-    coarse = ramps(samples, COARSE, **near_ends)
-    fine = sigmoids(samples, FINE, **near_ends)
-    room = values.double()
-    middle = room.mean(1, keepdim=True)
-    size = room.std(1, keepdim=True)
-    judged = (size > ROUNDING * middle.abs()).squeeze(1) & room.isfinite().all(1)
-    y = (room - middle) / size
-    y = y - y @ basis @ basis.T
-    judged &= y.square().mean(1).sqrt() > ROUNDING
-    scale_basis = saturating_basis(steps, tolerance=SCALE_TOLERANCE).to(values.device)
-    places = judged.nonzero()[:, 0]
+    if families is not None and len(families) != len(values):
+        raise BadInput(
+            f"{len(values)} series need as many families, got {len(families)}: give one each"
+        )
+    basis, parts = (
+        saturating_basis(steps, tolerance=left).to(values.device)
+        for left in (COURSE_TOLERANCE, SCALE_TOLERANCE)
+    )
+    with torch.device(values.device):
+        coarse = ramps(samples, COARSE, margin=options.apart, slopes=options.slopes)
+        fine = sigmoids(samples, FINE, margin=options.apart, slopes=options.slopes)
+    y, size = _standardised(values.double(), basis, generator)
+    places = size.isfinite().nonzero()[:, 0]
     found = [
-        _examine(y[some], basis, scale_basis, coarse, fine, generator, options)
-        for some in places.split(SERIES_AT_ONCE)
-    ]
-    return _gathered(found, places, room, size[:, 0], steps, fine, noise, families, options)
+        _examine(y[some], basis, parts, coarse, fine, generator, options)
+        for some in places.split(SERIES_AT_ONCE) if len(some)
+    ]  # fmt: skip
+    return _gathered(found, places, size, steps, fine, noise, families, options)
+
+
+def _standardised(
+    values: Float64[Tensor, "series sample"],
+    basis: Float64[Tensor, "sample column"],
+    generator: torch.Generator,
+) -> tuple[Float64[Tensor, "series sample"], Float64[Tensor, " series"]]:
+    """What the smooth course leaves, at size 1, and the size; nan where there is nothing left.
+
+    The smooth course is right to a thousandth of a series' size, so noise of that size is added:
+    what is smaller is no change, in a series however precise.
+    """
+    middle = values.mean(1, keepdim=True)
+    y = values - middle
+    whole = y.square().mean(1).sqrt()
+    y = y - y @ basis @ basis.T
+    size = y.square().mean(1).sqrt()
+    known = COURSE_TOLERANCE * whole
+    enough = (size > known) & (whole > ROUNDING * middle[:, 0].abs())
+    size = torch.where(enough & size.isfinite(), size, torch.nan)
+    drawn = torch.randn(y.shape, generator=generator, device=generator.device, dtype=y.dtype)
+    return (y + known[:, None] * drawn.to(y.device)) / size[:, None], size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,13 +214,14 @@ def _examine(
     null = null_gains(alone, left, options.draws, block=options.block, generator=generator)
     first = alone.gain(y[:, None])[:, 0]
     gains = _losses(y, basis, shapes, chosen, scale)
-    p = tail_p(gains.T, null[:, None].expand(-1, gains.shape[1], -1)).T
+    each = null[:, None].expand(-1, gains.shape[1], -1)
+    p = tail_p(gains.T, each).T
     while bool((p > options.level).any()):  # the weakest goes, and the others are judged anew
         worst = p.nan_to_num(-1).argmax(1, keepdim=True)
         weak = p.gather(1, worst) > options.level
         chosen = chosen.scatter(1, worst, torch.where(weak, -1, chosen.gather(1, worst)))
         gains = _losses(y, basis, shapes, chosen, scale)
-        p = tail_p(gains.T, null[:, None].expand(-1, gains.shape[1], -1)).T
+        p = tail_p(gains.T, each).T
     low, high = _dates(y, basis, chosen, scale, fine)
     return _Found(
         chosen=chosen, p=p, low=low, high=high,
@@ -304,7 +327,7 @@ def _dates(
 
 
 def _gathered(
-    found: list[_Found], places: Tensor, values: Tensor, size: Tensor, steps: Tensor,
+    found: list[_Found], places: Tensor, size: Tensor, steps: Tensor,
     templates: Templates, noise: Tensor | None, families: Tensor | None, options: JumpOptions,
 ) -> Jumps:  # fmt: skip
     """All series together, false discoveries among them controlled, in steps and their units."""
@@ -312,14 +335,14 @@ def _gathered(
     def whole(name: str) -> Tensor:
         return torch.cat([getattr(some, name) for some in found])
 
-    undefined = values.new_full((len(values),), torch.nan)
+    undefined = torch.full_like(size, torch.nan)
     series_p = undefined.clone()
     correlation = undefined.clone()
     if found:
         series_p[places], correlation[places] = whole("series_p"), whole("correlation")
     series_q = _adjusted(series_p, families)
     if not found:
-        chosen = torch.empty(0, options.most, dtype=torch.long, device=values.device)
+        chosen = torch.empty(0, options.most, dtype=torch.long, device=size.device)
     else:
         chosen = whole("chosen")
     row, order = (chosen >= 0).nonzero(as_tuple=True)
@@ -329,7 +352,7 @@ def _gathered(
     which, series = chosen[row, order], places[row]
 
     def of(name: str) -> Tensor:
-        return whole(name)[row, order] if found else values.new_empty(0)
+        return whole(name)[row, order] if found else size.new_empty(0)
 
     amplitude = of("weight") * size[series]
     middle, rise, slope = (

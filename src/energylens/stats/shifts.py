@@ -16,7 +16,7 @@ from energylens.stats.templates import Templates
 # Correlations of neighbours at which the likelihood is looked at.
 CORRELATIONS = (0.0, 0.3, 0.55, 0.75, 0.88, 0.95, 0.985)
 # A template of which the columns leave less than this share is no other course than theirs.
-OWN_SHARE = 0.01
+OWN_SHARE = 0.001
 
 
 def whitened(
