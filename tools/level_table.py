@@ -19,14 +19,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tools.levels import browse, effects, features, groups, image_effects, images, sizes, trainings
+from tools.levels import (
+    browse,
+    effects,
+    features,
+    groups,
+    image_effects,
+    images,
+    mechanisms,
+    sizes,
+    trainings,
+)
 from tools.levels.world import PLANTED_SETS, SETS, Claim, World, measure, verdict
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, KEPT, TABLES = DOCS / "levels.md", DOCS / "levels.json", DOCS / "run-directory.md"
 WORLDS: dict[str, World] = {
     world.name: world
-    for room in (features, effects, groups, images, image_effects, sizes, browse, trainings)
+    for room in (features, effects, groups, images, image_effects, sizes, browse, trainings,
+                 mechanisms)
     for world in room.WORLDS
 }  # fmt: skip
 # A name that is one of an inference, or a description that promises one.

@@ -22,6 +22,7 @@ from energylens.studies.mechanisms_at_jumps.changes import QUIET
 from energylens.studies.mechanisms_at_jumps.contrasts import (
     ALL,
     FEW,
+    LESS,
     MORE,
     PLACEBO,
     WITHIN,
@@ -262,7 +263,8 @@ def test_planted_events_are_found_and_quiet_ones_are_not(finished):
                if (row["run"], row["about"]) == ("planted", "size")]  # fmt: skip
     assert all(row["events"] == 5 for row in planted)
     found = {row["measure"]: row["verdict"] for row in planted}
-    assert found["relative_weight_change"] == found["representation_change"] == MORE
+    assert found["relative_weight_change"] == found["weight_turn"] == MORE
+    assert LESS not in found.values()
 
 
 def test_windows_and_changes_are_of_the_plan(finished):

@@ -26,8 +26,8 @@ def contrasts(records: Records) -> Figure | None:
     if table is None:
         return None
     sizes = _numbered(table).where(_mask(table, about="size"))
-    shown = [(kind, widest) for kind in KINDS
-             if (widest := _widest(sizes.where(_mask(sizes, event_kind=kind)))) is not None]  # fmt: skip
+    found = {kind: _widest(sizes.where(_mask(sizes, event_kind=kind))) for kind in KINDS}
+    shown = [(kind, widest) for kind, widest in found.items() if widest is not None]
     if not shown:
         return None
     return Figure(
@@ -45,8 +45,8 @@ def contrasts(records: Records) -> Figure | None:
                   label=f"How often {KINDS[kind]} change each measure more than quiet windows.")
             for kind, rows in shown
         ],
-        columns=_columns(table), tells=("run", "event_kind", "measure", "superiority", "p_adjusted"),
-        wide=True,
+        columns=_columns(table), wide=True,
+        tells=("run", "event_kind", "measure", "superiority", "p_adjusted"),
     )  # fmt: skip
 
 
@@ -178,14 +178,14 @@ def _columns(table: Table) -> list[Column]:
 
 def _answer(kind: str, rows: Table) -> str:
     sure = np.flatnonzero(rows.number("p_adjusted") <= SURE)
-    where = f"At {KINDS[kind]}, {_where(rows)},"
+    where, of = f"At {KINDS[kind]}, {_where(rows)},", several(rows.rows, "measure")
     if not len(sure):
-        return f"{where} none of {several(rows.rows, 'measure')} changes by more or less than chance."
+        return f"{where} none of {of} changes by more or less than chance."
     best = int(sure[np.argmin(rows.number("p_adjusted")[sure])])
     share = interval(*(float(rows.number(f"superiority{end}")[best])
                        for end in ("", "_low", "_high")))  # fmt: skip
     return (
-        f"{where} {len(sure)} of {several(rows.rows, 'measure')} change by more or less than chance;"
+        f"{where} {len(sure)} of {of} change by more or less than chance;"
         f" {_plain(rows.text('measure')[best])} most surely, by more in {share} of pairs"
         f" (family-wise p {p_value(float(rows.number('p_adjusted')[best]))})."
     )

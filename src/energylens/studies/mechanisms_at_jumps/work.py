@@ -1,5 +1,6 @@
 """Train, find events, train again and keep them, compare: one network after another."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -12,12 +13,11 @@ from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, Store
 from energylens.dynamics.jumps import JumpOptions
 from energylens.dynamics.planner import CheckpointPlan
-from energylens.dynamics.training import accuracy
+from energylens.dynamics.tables import measurements_table, training_table
 from energylens.results.record import Summary
 from energylens.sources.examples import EXAMPLE_SETS, split
 from energylens.sources.suite_networks import Architecture, architecture
 from energylens.studies.dynamics_analysis.events import JUMPS, jump_rows
-from energylens.studies.dynamics_analysis.records import history_tables
 from energylens.studies.mechanisms_at_jumps import MechanismsAtJumps
 from energylens.studies.mechanisms_at_jumps.changes import change_rows, end_rows, window_rows
 from energylens.studies.mechanisms_at_jumps.contrasts import (
@@ -44,6 +44,9 @@ from energylens.studies.mechanisms_at_jumps.trainings import (
     weights_sha256,
 )
 from energylens.studies.study import pin_inputs
+from energylens.studies.track_training import TrackTraining
+from energylens.studies.track_training.work import Material as Tracked
+from energylens.studies.track_training.work import trained_row
 
 Row = dict[str, Any]
 QUICK = {"dataset": "digits", "steps": 300, "batch": 32, "margin": 5, "controls": 2}
@@ -108,6 +111,7 @@ def _material(options: MechanismsAtJumps, store: Store) -> Material:
 def _watch(one: Architecture, material: Material, store: Store, progress: Progress) -> None:
     """The first training: its course, its events, and what is to be kept of the second."""
     options, run = material.options, one.name
+    began, ticks = time.perf_counter(), time.process_time()
     module, history = train_watched(one, material, store.workplace(run), progress)
     generator = torch.Generator().manual_seed(options.seed + 4)
     jumps = jump_rows({run: history}, {run: options.steps}, MEASURES, generator,
@@ -115,26 +119,32 @@ def _watch(one: Architecture, material: Material, store: Store, progress: Progre
     span = max(1, round(2 * options.margin / options.interval))
     moments = [*jump_moments(jumps, most=options.events),
                *fast_moments(history, span=span, most=options.events)]  # fmt: skip
-    held_out = material.parts.held_out
-    row = {
-        "run": run, "architecture": run, "family": one.family, "dataset": options.dataset,
-        "seed": options.seed, "depth": one.depth, "width": one.width,
-        "parameters": sum(weights.numel() for weights in module.parameters()),
-        "num_steps": options.steps, "interval": options.interval,
-        "final_accuracy": float(accuracy(module, held_out.inputs, held_out.labels)),
-        "chance_accuracy": held_out.commonest_share(),
-        "final_loss": float(history.training["loss"][-1]),
-    }  # fmt: skip
+    row = _row(one, module, material, float(history.training["loss"][-1]))
+    row |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - ticks}
     jump_table = pa.Table.from_pylist([{**j, "type": None} for j in jumps], schema=JUMPS)
     store.save(
         f"{run}.watched", scratch=True, tensors={f"{run}.trained": _state(module)},
-        tables={f"{run}.jumps": jump_table, f"{run}.moments": table(map(asdict, moments))}
-        | {f"{run}.{name}": table for name, table in history_tables({run: history}).items()},
+        tables={
+            f"{run}.jumps": jump_table, f"{run}.moments": table(map(asdict, moments)),
+            f"{run}.measurements": measurements_table({run: history}),
+            f"{run}.training": training_table({run: history}),
+        },
         records={
             f"{run}.row": row, f"{run}.sha256": weights_sha256(module),
             f"{run}.plan": plan(moments, options).to_json(),
         },
     )  # fmt: skip
+
+
+def _row(one: Architecture, module: nn.Module, material: Material, last_loss: float) -> Row:
+    """As track-training tells of a training, named by its architecture alone."""
+    options = material.options
+    as_tracked = TrackTraining(
+        dataset=options.dataset, seed=options.seed, steps=options.steps, interval=options.interval
+    )
+    tracked = Tracked(parts=material.parts, probe=material.probe.inputs)
+    row = trained_row(one, module, tracked, as_tracked, last_loss=last_loss)
+    return row | {"run": one.name}
 
 
 def _keep(one: Architecture, material: Material, store: Store, progress: Progress) -> None:

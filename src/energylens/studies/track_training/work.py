@@ -123,7 +123,7 @@ def _train(
             checkpoint=checkpoint, generators={"weights": weights}, progress=progress, label=run,
         )  # fmt: skip
         history = tracker.history()
-    row = _row(one, module, material, options, last_loss=float(history.training["loss"][-1]))
+    row = trained_row(one, module, material, options, last_loss=float(history.training["loss"][-1]))
     row |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - ticks}
     tables = {
         "runs": pa.Table.from_pylist([row]), "measurements": measurements_table({run: history}),
@@ -138,7 +138,7 @@ def _plan(options: TrackTraining) -> TrainingPlan:
     )
 
 
-def _row(
+def trained_row(
     one: Architecture,
     module: nn.Module,
     material: Material,
@@ -146,6 +146,7 @@ def _row(
     *,
     last_loss: float,
 ) -> Row:
+    """A row of the table `runs`, but for the time it took."""
     held_out = material.parts.held_out
     right = correct(module, held_out.inputs, held_out.labels)
     units = torch.bincount(held_out.units)
