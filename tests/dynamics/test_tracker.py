@@ -248,3 +248,38 @@ def test_two_processes_on_one_folder_one_refuses(tmp_path):
         told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True,
                               text=True, cwd=Path(__file__).parents[2])  # fmt: skip
     assert told.returncode == 1 and f"is in use by process {os.getpid()}" in told.stderr
+
+
+def test_steps_can_be_named_and_a_training_can_start_anywhere():
+    model = mlp()
+    options = TrackOptions(update_norm=False, again=False)
+    tracker = Tracker(model, samples(), every=(3, 4, 9), start=3, options=options)
+    train(model, tracker, first=4, last=10)
+    history = tracker.history()
+    assert history.steps.tolist() == [3, 4, 9] and history.again == {}
+    assert history.training["update_norm"].isnan().all()
+    later = Tracker(model, samples(), every=5)
+    train(model, later, first=8, last=11)
+    assert later.history().steps.tolist() == [10], (
+        "what it was at step 7 is not of an even interval"
+    )
+
+
+def test_what_compiles_or_spreads_a_network_is_looked_through():
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.compile(mlp(), backend="eager")
+
+        def forward(self, x):
+            return self.inner(x)
+
+    for model, prefix in (
+        (Outer(), "inner._orig_mod."), (torch.compile(mlp(), backend="eager"), ""),
+        (nn.DataParallel(mlp()), ""),
+    ):  # fmt: skip
+        model(samples())  # compiled code is there before the first look
+        tracker = Tracker(model, samples(), every=2)
+        train(model, tracker, last=2)
+        assert tracker.sites == tuple(f"{prefix}{at}" for at in (0, 3, 5))
+        assert tracker.history().values["stable_rank"].isfinite().all()
