@@ -67,6 +67,12 @@ def test_gaussian_noise_without_a_jump_fires_at_its_tail() -> None:
     assert fired == pytest.approx(math.erfc(math.sqrt(2)), abs=0.002)
 
 
+def test_the_deviation_is_that_of_the_increments_themselves() -> None:
+    steps = torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.3, 0.3, 1.0]]).double().cumsum(1)
+    # 2.07 of their deviations from the mean, and 1.89 of an estimate with one degree less.
+    assert global_z_jumps(steps).nonzero()[:, 1].tolist() == [5]
+
+
 def test_a_constant_series_an_undefined_one_and_a_short_one_have_no_jump() -> None:
     undefined = torch.randn(1, 30, dtype=torch.float64)
     undefined[0, 7] = torch.nan
