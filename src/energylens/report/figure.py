@@ -108,11 +108,12 @@ def draw(figure: Figure) -> list[Drawing]:
         return [_inline(figure, i, panel) for i, panel in enumerate(figure.panels)]
 
 
-def write_files(figure: Figure, folder: Path) -> None:
+def write_files(figure: Figure, folder: Path, *, kinds: Sequence[str] = ("svg", "png")) -> None:
     """Draw the whole figure as SVG and PNG files."""
     with _style(figure.name):
         whole = _whole(figure)
-        for kind, more in (("svg", {}), ("png", {"pil_kwargs": {"compress_level": 3}})):
+        for kind in kinds:
+            more = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
             buffer = io.BytesIO()
             whole.savefig(
                 buffer, format=kind, dpi=DPI, facecolor="white", metadata=_undated(kind), **more

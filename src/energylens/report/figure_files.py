@@ -18,7 +18,7 @@ FOLDER = "figures"
 def write_figures(run_dir: Path) -> None:
     """Write `figures/NAME.svg` and `.png` for every figure that the records of a run have.
 
-    Of many trainings, each has a map of its own there that the page draws itself.
+    Of many trainings, each has a map of its own there, as PNG; the page draws its own.
     """
     from energylens.report.figure import write_files
     from energylens.report.figures import figures
@@ -28,8 +28,10 @@ def write_figures(run_dir: Path) -> None:
     folder = run_dir / FOLDER
     folder.mkdir(exist_ok=True)
     records = read(run_dir)
-    for figure in (*figures(records), *heat_maps(records)):
+    for figure in figures(records):
         write_files(figure, folder)
+    for one in heat_maps(records):
+        write_files(one, folder, kinds=("png",))
 
 
 @contextmanager

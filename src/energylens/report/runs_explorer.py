@@ -1,7 +1,7 @@
 """The browser of many trainings: of each a map of its layers over its steps, events and loss."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -31,21 +31,23 @@ def runs_explorer(records: Records) -> Explorer | None:
     )  # fmt: skip
 
 
-def maps(records: Records, run: str) -> Iterator[tuple[str, list[str], np.ndarray, np.ndarray]]:
-    """Of a training, each measure with its sites from input to output, its steps and its values.
+Map: TypeAlias = tuple[str, list[str], np.ndarray, np.ndarray]
+
+
+def maps(records: Records, runs: Table) -> Iterator[list[Map]]:
+    """Of each training, its measures with sites from input to output, steps and values.
 
     Yields:
-        Name, sites, steps [sample], values [site, sample].
+        Name, sites, steps [sample], values [site, sample] of each measure; training by training.
     """
-    measured = records.stored["measurements"]
     names = _measures(records)
-    table = measured.table("run", "site", "depth", "step", *names).equal("run", run)
-    yield from _maps_of(table, names)
+    whole = records.stored["measurements"].table("run", "site", "step", *names)
+    owners = np.array(whole.text("run"))
+    for run in runs.text("run"):
+        yield list(_maps_of(whole.where(owners == run), names))
 
 
-def _maps_of(
-    table: Table, names: Sequence[str]
-) -> Iterator[tuple[str, list[str], np.ndarray, np.ndarray]]:
+def _maps_of(table: Table, names: Sequence[str]) -> Iterator[Map]:
     sites = list(dict.fromkeys(table.text("site")))
     place = {site: row for row, site in enumerate(sites)}
     rows = np.array([place[site] for site in table.text("site")])
@@ -67,15 +69,12 @@ def _measures(records: Records) -> list[str]:
 
 
 def _packed(records: Records, runs: Table) -> Iterator[Packed]:
-    names = _measures(records)
-    whole = records.stored["measurements"].table("run", "site", "depth", "step", *names)
-    owners = np.array(whole.text("run"))
     training = records.stored.get("training")
     losses = training.table("run", "step", "loss") if training is not None else None
     jumps = records.table("jumps")
     sparks = []
-    for number, run in enumerate(runs.text("run")):
-        found = list(_maps_of(whole.where(owners == run), names))
+    found_of = zip(runs.text("run"), maps(records, runs), strict=True)
+    for number, (run, found) in enumerate(found_of):
         loss = losses.equal("run", run) if losses is not None else None
         yield pack(f"run-{number}", {
             "measures": [_thin_map(name, values) for name, _, _, values in found],
@@ -121,7 +120,7 @@ def _ends(steps: np.ndarray) -> list[float]:
     return [float(steps[0]), float(steps[-1])] if len(steps) else []
 
 
-def _spark(found: Sequence[tuple[str, list[str], np.ndarray, np.ndarray]]) -> list[float]:
+def _spark(found: Sequence[Map]) -> list[float]:
     """The mean course of the first measure, in 24 bars above its least."""
     if not found or not np.isfinite(found[0][3]).any():
         return []
