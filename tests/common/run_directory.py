@@ -30,7 +30,7 @@ def described_tables() -> dict[str, set[str]]:
 def of_many_runs(name: str) -> bool:
     """Whether a table is one of the studies that run energy-lens several times, or not at all."""
     kinds = ("ablation", "models", "planted", "trained", "training", "scaling", "conversion",
-             "evaluation", "browse", "original", "mechanism")  # fmt: skip
+             "evaluation", "browse", "original", "mechanism", "battery")  # fmt: skip
     return name.endswith(_BY_RUN) or name.split("_")[0] in kinds
 
 

@@ -13,6 +13,7 @@ from tests.oracles import shifts as oracle
 
 SAMPLES = 120
 TIME = torch.linspace(-1, 1, SAMPLES, dtype=torch.float64)
+ONES = np.ones(SAMPLES)
 LINE = torch.linalg.qr(torch.stack([torch.ones_like(TIME), TIME], 1)).Q
 
 
@@ -27,10 +28,12 @@ def test_the_correlation_is_that_of_restricted_likelihood(generator):
         values = _noise(1, phi, generator)
         scale = torch.ones_like(values)
         found = fit_noise(values, LINE[None], scale, LINE[:, :1])
-        expected = minimize_scalar(
-            lambda at, x=values[0].numpy(): -oracle.restricted(x, LINE.numpy(), np.ones(SAMPLES), at),
-            bounds=(0, 0.99), method="bounded",
-        ).x  # fmt: skip
+        series = values[0].numpy()
+
+        def loss(at, series=series):
+            return -oracle.restricted(series, LINE.numpy(), ONES, at)
+
+        expected = minimize_scalar(loss, bounds=(0, 0.99), method="bounded").x
         assert_close(found.correlation[0], expected, atol=2e-3)
         assert_close(found.new.square().sum(1), torch.tensor([SAMPLES - 2.0]), rtol=1e-6)
 
@@ -48,7 +51,7 @@ def test_a_scale_that_falls_is_found_and_a_jump_does_not_matter(generator):
     values = _noise(200, 0.0, generator, scale=true)
     values[:, 60:] += 30
     rough = changing_scale(values, LINE)
-    columns = torch.cat([LINE, (TIME >= TIME[60]).double()[:, None]], 1).expand(200, -1, -1)
+    columns = torch.cat([LINE, (TIME[60] <= TIME).double()[:, None]], 1).expand(200, -1, -1)
     found = fit_noise(values, columns, rough, LINE)
     for scale, wrong in ((rough, 0.5), (found.scale, 0.2)):
         fall = (scale[:, 0] / scale[:, -1]).log()
@@ -72,7 +75,7 @@ def test_the_level_holds_where_nothing_shifts(phi, generator):
 def test_a_shift_is_far_beyond_the_null(generator):
     values = _noise(5, 0.5, generator)
     values[:, 70:] += 6
-    columns = torch.cat([LINE, (TIME >= TIME[70]).double()[:, None]], 1).expand(5, -1, -1)
+    columns = torch.cat([LINE, (TIME[70] <= TIME).double()[:, None]], 1).expand(5, -1, -1)
     noise = fit_noise(values, columns, changing_scale(values, LINE), LINE)
     scan = prepare(LINE.expand(5, -1, -1), noise.scale, ramps(SAMPLES, (1, 5), margin=5))
     null = null_gains(scan, noise, 99, block=6, generator=generator)

@@ -28,7 +28,9 @@ def test_what_is_coloured_is_whitened_again(generator):
 
 def test_colour_has_the_covariance_it_should(generator):
     scale = torch.linspace(1, 3, 12, dtype=torch.float64)[None]
-    unit = coloured(torch.eye(12, dtype=torch.float64), torch.tensor([0.7], dtype=torch.float64), scale)
+    unit = coloured(
+        torch.eye(12, dtype=torch.float64), torch.tensor([0.7], dtype=torch.float64), scale
+    )
     assert_close(unit.T @ unit, oracle.covariance(0.7, scale[0].numpy()), rtol=1e-9)
 
 

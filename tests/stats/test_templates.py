@@ -44,4 +44,6 @@ def test_a_change_of_slope_begins_at_its_place():
     found = sigmoids(100, (0.0,), margin=5)
     k = int(found.slope.nonzero()[3])
     assert bool((found.shapes[k, : int(found.middle[k]) + 1] == 0).all())
-    assert_close(found.shapes[k].diff().diff().abs().amax(), found.shapes[k, -1] - found.shapes[k, -2])
+    assert_close(
+        found.shapes[k].diff().diff().abs().amax(), found.shapes[k, -1] - found.shapes[k, -2]
+    )
