@@ -6,8 +6,9 @@ from tests.common.compare import assert_close
 
 
 def _truth(*jumps, samples=50, tolerance=3.0):
-    return Series(values=torch.zeros(1, samples, dtype=torch.float64),
-                  jumps=torch.tensor([jumps], dtype=torch.float64), tolerance=tolerance)  # fmt: skip
+    places = torch.tensor([jumps], dtype=torch.float64)
+    values = torch.zeros(1, samples, dtype=torch.float64)
+    return Series(values=values, jumps=places, tolerance=tolerance)
 
 
 def _marks(*places, samples=50):

@@ -55,8 +55,8 @@ def test_a_killed_run_goes_on_where_it_was(finished):
 def test_figures_have_the_names_that_are_promised(finished):
     figures = finished[1].figures
     for name in DETECTORS:
-        assert {f"recall.{name}.step", f"false_alarms_per_1000.{name}.noise",
-                f"false_alarms_per_1000.{name}.ar1_60", f"valid.{name}"} <= set(figures)  # fmt: skip
+        quiet = {f"false_alarms_per_1000.{name}.{case}" for case in ("noise", "ar1_60")}
+        assert {f"recall.{name}.step", f"valid.{name}"} | quiet <= set(figures)
     assert figures["valid.energylens"].value == 1
     assert [figures[f"valid.{name}"].value for name in DETECTORS[1:]] == [0, 0, 0]
     assert figures["recall.energylens.step"].value >= 0.9
