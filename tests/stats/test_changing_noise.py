@@ -32,9 +32,7 @@ def _drawn(values: torch.Tensor) -> torch.Tensor:
 def test_it_exceeds_as_often_and_as_early_as_noise_that_falls_without_a_jump(fall: float) -> None:
     found, expected = _beyond(_falling(fall).diff(dim=1)), _beyond(_drawn(_falling(fall)))
     early, late = (hits[:, :40].sum() / hits.sum() for hits in (found, expected))
-    assert expected.double().mean().item() == pytest.approx(
-        found.double().mean().item(), abs=0.005
-    )
+    assert expected.double().mean().item() == pytest.approx(found.double().mean().item(), abs=0.005)
     assert late.item() == pytest.approx(early.item(), abs=0.035)
 
 

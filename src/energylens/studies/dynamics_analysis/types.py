@@ -12,9 +12,7 @@ Row = dict[str, Any]
 MOST_DRAWS = 99  # a draw is a search for the clearest clusters, and takes as long
 
 
-def type_jumps(
-    jumps: Sequence[Row], generator: torch.Generator, draws: int
-) -> JumpTypes | None:
+def type_jumps(jumps: Sequence[Row], generator: torch.Generator, draws: int) -> JumpTypes | None:
     """Cluster the changes of level, all measures together, by phase, relative size, relative speed
     and depth, and write each its type; None where there are too few.
 
