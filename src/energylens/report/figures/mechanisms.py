@@ -9,7 +9,7 @@ from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
 from energylens.report.text import several
-from energylens.results.format import interval, p_value
+from energylens.results.format import interval, number, p_value
 
 METHOD = ("method-mechanisms", "events beside quiet windows")
 KINDS = {"jump": "jumps", "fast": "fast moments", "planted": "planted events"}
@@ -54,11 +54,12 @@ def windows(records: Records) -> Figure | None:
     """The changes of one measure in every window, over the training."""
     table, changes = records.table("mechanism_contrasts"), records.table("mechanism_changes")
     places = records.table("mechanism_windows")
-    if table is None or changes is None or places is None or not places.rows:
+    if table is None or changes is None or places is None:
         return None
     measure = _surest(table)
-    runs = list(dict.fromkeys(places.text("run")))
     sizes = _sizes(changes, places, measure)
+    known = np.isfinite(sizes)
+    runs = list(dict.fromkeys(np.array(places.text("run"))[known].tolist()))
     return Figure(
         name="mechanism_windows", question="What do events and quiet windows look like?",
         short="Windows", answer=_windows_answer(sizes, places, measure),
@@ -66,7 +67,7 @@ def windows(records: Records) -> Figure | None:
             f"drawn: size of the change of {_plain(measure)} between the ends of each window, mean"
             " over sites: the measure with the least family-wise p",
             "quiet windows in grey, matched to events in length and time",
-            f"n = {several(places.rows, 'window')} in {several(len(runs), 'training')}",
+            f"n = {several(int(known.sum()), 'window')} in {several(len(runs), 'training')}",
         ],
         method=METHOD,
         panels=[
@@ -145,6 +146,8 @@ def _widest(table: Table) -> Table | None:
 def _surest(table: Table) -> str:
     kinds = np.isin(np.array(table.text("event_kind")), ("jump", "fast"))
     sizes = _mask(table, about="size") & kinds & ~_mask(table, measure="stable_rank")
+    if (together := _mask(table, run="all")).any():
+        sizes &= together  # what all networks have
     p = np.where(sizes, table.number("p_adjusted"), np.nan)
     names = table.text("measure")
     return names[int(np.nanargmin(p))] if np.isfinite(p).any() else "relative_weight_change"
@@ -192,22 +195,22 @@ def _answer(kind: str, rows: Table) -> str:
 
 
 def _windows_answer(sizes: np.ndarray, places: Table, measure: str) -> str:
-    kinds = np.array(places.text("kind"))
-    told = [
-        f"{KINDS[kind]} {_times(sizes, kinds == kind, kinds == 'quiet')}"
-        for kind in KINDS if (kinds == kind).any()
-    ]  # fmt: skip
+    kinds, runs = np.array(places.text("kind")), np.array(places.text("run"))
+    event = places.number("event")
+    told = []
+    for kind in KINDS:
+        ratios = []
+        for own in np.flatnonzero((kinds == kind) & np.isfinite(sizes)):
+            beside = (runs == runs[own]) & (event == event[own]) & (kinds == "quiet")
+            quiet = sizes[beside & np.isfinite(sizes)]
+            if len(quiet) and quiet.mean() > 0:
+                ratios.append(sizes[own] / quiet.mean())
+        if ratios:
+            told.append(f"{KINDS[kind]} {number(float(np.median(ratios)), digits=2)}")
     return (
-        f"The median change of {_plain(measure)}, over that of all quiet windows:"
-        f" {', '.join(told)}."
+        f"Change of {_plain(measure)} over the mean of an event's own quiet windows, median over"
+        f" events: {', '.join(told) or 'undefined'}."
     )
-
-
-def _times(sizes: np.ndarray, events: np.ndarray, quiet: np.ndarray) -> str:
-    known = [sizes[some & np.isfinite(sizes)] for some in (events, quiet)]
-    if not all(len(some) for some in known) or not np.median(known[1]) > 0:
-        return "undefined"
-    return f"{np.median(known[0]) / np.median(known[1]):.2f}".lstrip("0")
 
 
 def _where(rows: Table) -> str:
