@@ -26,5 +26,6 @@ AXES: dict[str, str] = {
     "neuron": "coordinates of a layer's output: neurons, or channels of an image",
     "filter": "neurons or channels by the weights that they read with",
     "layer": "blocks of the model, first is 0",
+    "frequency": "of waves over numbers modulo p: 1 to (p − 1) / 2",
     "draw": "draws of a resampling null",
 }
