@@ -76,3 +76,10 @@ def test_columns_that_are_nearly_alike_become_orthonormal(generator):
     alike = torch.cat([x, x + 1e-5 * torch.randn_like(x), torch.zeros_like(x)], 2)
     q = orthonormal(alike)[0]
     assert_close(q.T @ q, torch.diag(torch.tensor([1.0, 1.0, 0.0])), atol=1e-8)
+
+
+def test_a_column_that_others_make_up_changes_nothing(generator):
+    values, columns, scale = _world(generator)
+    twice = torch.cat([columns, columns.sum(2, keepdim=True)], 2)
+    found = fit(values, twice, scale)
+    assert_close(found.likelihood, fit(values, columns, scale).likelihood, rtol=1e-6)

@@ -161,6 +161,8 @@ def fit(
         at = values.new_tensor(phi)[None]
         x, y = whitened(columns.mT, at[None], scale[:, None]).mT, whitened(values, at, scale)
         gram = x.mT @ x + torch.diag_embed(empty.to(values))
+        # Shifts of which one is nearly the sum of others: as little as rounding would move it.
+        gram = gram + 1e-13 * torch.diag_embed(gram.diagonal(dim1=1, dim2=2))
         some = torch.cholesky_solve(x.mT @ y[..., None], torch.linalg.cholesky(gram))
         squares = (y - (x @ some)[..., 0]).square().sum(1)
         here = _likelihood(squares, phi, values.shape[1])
