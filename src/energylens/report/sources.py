@@ -35,6 +35,10 @@ SPEARMAN = (
     "Spearman, C. The proof and measurement of association between two things. "
     "American Journal of Psychology 15(1), 1904."
 )
+NANDA_GROKKING = (
+    "Nanda, N. et al. Progress measures for grokking via mechanistic interpretability. ICLR 2023. "
+    "arXiv:2301.05217."
+)
 NANDA = "Nanda, N. Attribution patching: activation patching at industrial scale. 2023."
 HEAP = (
     "Heap, T. et al. Sparse autoencoders can interpret randomly initialized transformers. 2025. "

@@ -1,7 +1,15 @@
 """How trainings are watched and what is looked for in them, in prose."""
 
 from energylens.report.method import Method
-from energylens.report.sources import BENJAMINI, KAPLAN_MEIER, KILLICK, RUDELSON
+from energylens.report.sources import (
+    BENJAMINI,
+    ELHAGE,
+    KAPLAN_MEIER,
+    KILLICK,
+    NANDA_GROKKING,
+    OLSSON,
+    RUDELSON,
+)
 
 TRAINING_METHODS: tuple[Method, ...] = (
     Method(
@@ -29,5 +37,28 @@ TRAINING_METHODS: tuple[Method, ...] = (
         ),
         sources=(RUDELSON, KILLICK, KAPLAN_MEIER, BENJAMINI),
         page="docs/training-events.md",
+    ),
+    Method(
+        anchor="method-phase-changes",
+        title="Phase changes",
+        table="known_dates",
+        formula=(
+            "prefix matching = mean over queries q of Σ {a[q, k] : token k − 1 = token q, k ≤ q}",
+            "restricted loss = loss of the mean logits and their waves in a + b at key frequencies",
+            "excluded loss = loss of the logits less these waves, on pairs that were taught",
+        ),
+        text=(
+            "Small networks are trained whose phase changes are known, and controls that have "
+            "none. The known date is the first look at which prefix matching of the best head, or "
+            "the accuracy on sums that were taught in neither order, is above a half. Key "
+            "frequencies are the fewest that hold nine tenths of the final logits' waves in a + b.",
+            "The detector is told nothing of it. In the dating measure the largest change of level "
+            "is taken, and its 95 % interval must meet the looks between which the known date "
+            "lies; of dimensions, which have events of their own, the nearest event. Beside each "
+            "stands how much of the training the intervals take up: so often would a date drawn "
+            "at random be met.",
+        ),
+        sources=(OLSSON, ELHAGE, NANDA_GROKKING),
+        page="docs/phase-changes.md",
     ),
 )
