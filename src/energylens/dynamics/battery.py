@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float64, Int
@@ -45,9 +46,7 @@ def planted(samples: int = SAMPLES) -> Mapping[str, Draw]:
             _noise(n, samples, g), _places(n, samples, 1, g), [100 / 3]
         ),
         **{
-            f"sigmoid_{width}": lambda n, g, width=width: _with_jumps(
-                _noise(n, samples, g), _places(n, samples, 1, g), [6.0], width=width
-            )
+            f"sigmoid_{width}": partial(_rising, samples=samples, width=width)
             for width in (5, 20, 60)
         },
         "step_ar1": lambda n, g: _with_jumps(
@@ -64,26 +63,33 @@ def planted(samples: int = SAMPLES) -> Mapping[str, Draw]:
 
 def nulls(samples: int = SAMPLES) -> Mapping[str, Draw]:
     """Kinds of series that never jump."""
-    none = torch.empty(0, dtype=torch.float64)
-
-    def quiet(values: Float64[Tensor, "series sample"]) -> Series:
-        return Series(values=values, jumps=none.expand(len(values), 0))
-
     return {
-        "noise": lambda n, g: quiet(_noise(n, samples, g)),
-        "drift": lambda n, g: quiet(_noise(n, samples, g) + _drift(samples, 100 / 3)),
+        "noise": lambda n, g: _quiet(_noise(n, samples, g)),
+        "drift": lambda n, g: _quiet(_noise(n, samples, g) + _drift(samples, 100 / 3)),
         **{
-            f"ar1_{round(100 * phi)}": lambda n, g, phi=phi: quiet(_noise(n, samples, g, phi))
+            f"ar1_{round(100 * phi)}": partial(_remembering, samples=samples, phi=phi)
             for phi in (0.3, 0.6, 0.9, 0.95)
         },
-        "heteroscedastic": lambda n, g: quiet(_noise(n, samples, g) * _falling(samples)),
-        "transient": lambda n, g: quiet(_noise(n, samples, g) + _transient(n, samples, g)),
-        "two_transients": lambda n, g: quiet(
+        "heteroscedastic": lambda n, g: _quiet(_noise(n, samples, g) * _falling(samples)),
+        "transient": lambda n, g: _quiet(_noise(n, samples, g) + _transient(n, samples, g)),
+        "two_transients": lambda n, g: _quiet(
             _noise(n, samples, g) + _transient(n, samples, g) - _transient(n, samples, g)
         ),
-        "heavy_tails": lambda n, g: quiet(_heavy(n, samples, g)),
-        "combined": lambda n, g: quiet(_training(n, samples, g)),
+        "heavy_tails": lambda n, g: _quiet(_heavy(n, samples, g)),
+        "combined": lambda n, g: _quiet(_training(n, samples, g)),
     }
+
+
+def _quiet(values: Float64[Tensor, "series sample"]) -> Series:
+    return Series(values=values, jumps=values.new_empty(len(values), 0))
+
+
+def _remembering(n: int, g: torch.Generator, *, samples: int, phi: float) -> Series:
+    return _quiet(_noise(n, samples, g, phi))
+
+
+def _rising(n: int, g: torch.Generator, *, samples: int, width: int) -> Series:
+    return _with_jumps(_noise(n, samples, g), _places(n, samples, 1, g), [6.0], width=width)
 
 
 def _training(n: int, samples: int, g: torch.Generator) -> Float64[Tensor, "series sample"]:
