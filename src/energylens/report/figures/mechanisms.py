@@ -18,6 +18,7 @@ NUMBERS = ("events", "quiet", "event_mean", "quiet_mean", "difference", "differe
            "difference_high", "superiority", "superiority_low", "superiority_high", "p",
            "p_adjusted")  # fmt: skip
 SURE = 0.05
+CHOSEN_BY = "stable_rank"
 
 
 def contrasts(records: Records) -> Figure | None:
@@ -37,7 +38,8 @@ def contrasts(records: Records) -> Figure | None:
             "share of pairs in which the event changes more than one of its quiet windows;"
             " bars: 95 % over events; filled: family-wise p ≤ .05",
             "; ".join(f"{KINDS[kind]}: {_units(rows)}" for kind, rows in shown),
-            "null (grey): ½, where an event is a window like any other",
+            "null (grey): ½, where an event is a window like any other; events were chosen by stable"
+            " rank",
         ],
         method=METHOD,
         panels=[
@@ -145,7 +147,7 @@ def _widest(table: Table) -> Table | None:
 
 def _surest(table: Table) -> str:
     kinds = np.isin(np.array(table.text("event_kind")), ("jump", "fast"))
-    sizes = _mask(table, about="size") & kinds & ~_mask(table, measure="stable_rank")
+    sizes = _mask(table, about="size") & kinds & ~_mask(table, measure=CHOSEN_BY)
     if (together := _mask(table, run="all")).any():
         sizes &= together  # what all networks have
     p = np.where(sizes, table.number("p_adjusted"), np.nan)
@@ -180,6 +182,7 @@ def _columns(table: Table) -> list[Column]:
 
 
 def _answer(kind: str, rows: Table) -> str:
+    rows = rows.where(~_mask(rows, measure=CHOSEN_BY))  # that it changes there is no finding
     sure = np.flatnonzero(rows.number("p_adjusted") <= SURE)
     where, of = f"At {KINDS[kind]}, {_where(rows)},", several(rows.rows, "measure")
     if not len(sure):
