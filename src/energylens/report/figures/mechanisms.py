@@ -38,8 +38,8 @@ def contrasts(records: Records) -> Figure | None:
             "share of pairs in which the event changes more than one of its quiet windows;"
             " bars: 95 % over events; filled: family-wise p ≤ .05",
             "; ".join(f"{KINDS[kind]}: {_units(rows)}" for kind, rows in shown),
-            "null (grey): ½, where an event is a window like any other; events were chosen by stable"
-            " rank",
+            "null (grey): ½, where an event is a window like any other; events were chosen by"
+            " stable rank",
         ],
         method=METHOD,
         panels=[

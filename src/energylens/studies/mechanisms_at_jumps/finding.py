@@ -140,13 +140,13 @@ def _controls(tables: Tables) -> dict[str, Control]:
         "planted": Control(
             label="Planted events", value=p, expected="family-wise p ≤ .05", passed=p <= 0.05,
             sentence=f"Pushes of all weights at {events} known steps are found as weight change"
-            f" beyond quiet windows with a family-wise p of {p_value(p)}.",
+            f" beyond quiet windows (family-wise p {p_value(p)}).",
         ),
         "quiet_as_events": Control(
             label="Quiet windows as events", value=least, expected=f"above {number(allowed)}",
             passed=not least < allowed,
-            sentence="With a quiet window in the place of each event the least family-wise p of"
-            f" {families} families is {p_value(least)}.",
+            sentence=f"With a quiet window in the place of each event, least of {families} families:"
+            f" p {p_value(least)}.",
         ),
     }  # fmt: skip
 
