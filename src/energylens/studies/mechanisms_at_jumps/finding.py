@@ -145,8 +145,8 @@ def _controls(tables: Tables) -> dict[str, Control]:
         "quiet_as_events": Control(
             label="Quiet windows as events", value=least, expected=f"above {number(allowed)}",
             passed=not least < allowed,
-            sentence=f"With a quiet window in the place of each event, least of {families} families:"
-            f" p {p_value(least)}.",
+            sentence="With a quiet window in the place of each event the least family-wise p of"
+            f" {families} families: p {p_value(least)}.",
         ),
     }  # fmt: skip
 
