@@ -181,6 +181,9 @@ WORLDS = (
             Claim(name="turned", columns=("loss_link.p_course",),
                   function="`comovement.lagged_link`", null="the same, and no common course"),
         ),
+        note="Turns of the whole loss by fewer places than twice the lags looked at are left out of"
+        " `loss_link.p_course`, or no p would be small, and with them the best of its null: it is a"
+        " description of a common course. `loss_link.p` is the test.",
     ),
     World(
         name="jumps", draw=_jumps,
