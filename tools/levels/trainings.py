@@ -190,7 +190,7 @@ WORLDS = (
         says=f"{SITES} series of {SAMPLES} samples that approach a plateau, with autoregressive"
         " noise that shrinks. Planted: a step",
         claims=tuple(
-            Claim(name=name, columns=(f"jumps.{name}",), family=True,
+            Claim(name=name, columns=(f"jumps.{name}", f"progress_jumps.{name}"), family=True,
                   function="`changepoint.tail_p`" if name == "p" else
                   "`multiplicity.benjamini_hochberg`",
                   null="no series jumps; the table has those with q ≤ .05 alone")
