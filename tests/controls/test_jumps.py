@@ -6,7 +6,7 @@ import torch
 from energylens.dynamics.battery import nulls, planted, score
 from energylens.dynamics.jumps import JumpOptions, find_jumps
 
-COUNT, SAMPLES, INTERVAL = 12, 300, 5
+COUNT, SAMPLES, INTERVAL = 12, 400, 5
 
 
 def _scored(drawn):

@@ -39,8 +39,8 @@ def test_the_unit_of_a_series_and_a_line_do_not_matter():
     found = _found(values)
     other = _found(1e-4 * values + 3 + 2e-3 * torch.arange(SAMPLES))
     assert found.step.tolist() == other.step.tolist()
-    assert_close(other.amplitude, 1e-4 * found.amplitude, rtol=1e-4)
-    assert_close(other.p, found.p, rtol=1e-2)
+    assert_close(other.amplitude, 1e-4 * found.amplitude, rtol=1e-3)
+    assert bool(((other.p / found.p).log().abs() < 0.3).all())
 
 
 def test_single_precision_is_enough():

@@ -164,16 +164,18 @@ def _standardised(
 ) -> tuple[Float64[Tensor, "series sample"], Float64[Tensor, " series"]]:
     """What the smooth course leaves, at size 1, and the size; nan where there is nothing left.
 
-    The smooth course is right to a thousandth of a series' size, so noise of that size is added:
-    what is smaller is no change, in a series however precise.
+    A line is taken out exactly, but an exponential only to a thousandth, so noise of a thousandth
+    of the range that the line leaves is added: what is smaller is no change, however precise a
+    series is.
     """
-    middle = values.mean(1, keepdim=True)
-    y = values - middle
-    whole = y.square().mean(1).sqrt()
+    level = values.abs().amax(1)
+    line = basis[:, :2]
+    y = values - values @ line @ line.T
+    whole = y.amax(1) - y.amin(1)
     y = y - y @ basis @ basis.T
     size = y.square().mean(1).sqrt()
     known = COURSE_TOLERANCE * whole
-    enough = (size > known) & (whole > ROUNDING * middle[:, 0].abs())
+    enough = (size > known) & (whole > ROUNDING * level)
     size = torch.where(enough & size.isfinite(), size, torch.nan)
     drawn = torch.randn(y.shape, generator=generator, device=generator.device, dtype=y.dtype)
     return (y + known[:, None] * drawn.to(y.device)) / size[:, None], size
