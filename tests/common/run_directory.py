@@ -11,7 +11,8 @@ IMAGES = ("own_rows", "class_effects", "classes", "accuracy", "accuracy_contrast
           "calibration_energies")  # fmt: skip
 
 OF_TRAININGS = ("runs", "measurements", "training", "jumps", "jump_types", "settling",
-                "settling_curves", "order", "coordination", "loss_link", "hypotheses")  # fmt: skip
+                "settling_curves", "order", "coordination", "loss_link", "hypotheses", "known_dates",
+                "progress", "progress_jumps", "dates")  # fmt: skip
 
 
 def described_tables() -> dict[str, set[str]]:

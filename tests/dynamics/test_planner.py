@@ -85,7 +85,7 @@ def test_a_foreign_plan_is_refused(text):
 
 
 def test_bad_input_is_refused(generator):
-    with pytest.raises(BadInput, match="are 6 checkpoints, the budget is 5"):
+    with pytest.raises(BadInput, match="takes 6 checkpoints, and the budget is 5"):
         plan([500], [1.0], generator, budget=5)
     with pytest.raises(BadInput, match="training steps, not numbers of samples"):
         at = torch.tensor([2500])

@@ -18,8 +18,9 @@ from energylens.features.architecture import ARCHITECTURES
 from energylens.features.cross_layer_training import CrossLayerJob
 from energylens.features.crosscoder_training import CrosscoderJob
 from energylens.features.end_to_end import refuse_own_loss
+from energylens.features.mesh import ALONE
 from energylens.features.stream import Job
-from energylens.features.training import TrainOptions
+from energylens.features.training import TrainOptions, refuse_resampling
 from energylens.sources.model import load_model
 from energylens.sources.text import shuffled, stream_text
 from energylens.sources.windows import TokenWindows, stream_windows
@@ -121,6 +122,8 @@ def jobs_of(options: TrainDictionary, subject: Subject) -> dict[str, Job]:
             dead_after_tokens=options.dead_after, resample=options.resample,
         ))  # fmt: skip
         job.check()
+        if job.options.resample:
+            refuse_resampling(architecture, ALONE)
         jobs[f"{name}-{architecture}-{width}-k{k}-s{seed}"] = job
     return jobs
 
@@ -134,7 +137,7 @@ def _makers(options: TrainDictionary, subject: Subject) -> dict[str, Callable[..
         if targets:
             raise BadInput("--targets were given for a crosscoder, which makes what it reads")
         return {"crosscoder": partial(CrosscoderJob, reads=tuple(sites))}
-    if targets and len(targets) != len(sites):
+    if targets and not across and len(targets) != len(sites):
         raise BadInput(
             f"{len(sites)} sites and {len(targets)} targets were given: a transcoder has one of"
             " each"
