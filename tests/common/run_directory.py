@@ -11,8 +11,8 @@ IMAGES = ("own_rows", "class_effects", "classes", "accuracy", "accuracy_contrast
           "calibration_energies")  # fmt: skip
 
 OF_TRAININGS = ("runs", "measurements", "training", "jumps", "jump_types", "settling",
-                "settling_curves", "order", "coordination", "loss_link", "hypotheses", "known_dates",
-                "progress", "progress_jumps", "dates")  # fmt: skip
+                "settling_curves", "order", "coordination", "loss_link", "hypotheses")  # fmt: skip
+OF_PHASES = ("known_dates", "progress", "progress_jumps", "dates")
 
 
 def described_tables() -> dict[str, set[str]]:
@@ -47,7 +47,7 @@ def of_browsing(name: str) -> bool:
 
 def of_trainings(name: str) -> bool:
     """Whether a table is one of the studies that watch trainings."""
-    return name in OF_TRAININGS
+    return name in OF_TRAININGS + OF_PHASES
 
 
 def on_request(name: str) -> bool:
