@@ -21,16 +21,19 @@ def figure(records: Records) -> Figure | None:
     table = records.table("hypotheses")
     if table is None or not table.rows:
         return None
+    shown = np.flatnonzero(np.isfinite(_scaled(table, "effect")))
     return Figure(
         name="training_hypotheses", question="What holds of how these networks train?",
         short="Hypotheses", answer=_answer(table),
         notes=[
             "across: (effect − mean of its null) / standard deviation of its null; bars: 95 %",
-            "null (grey): 95 % of what chance gives; where no null is defined the row is empty;"
-            f" what lies beyond {MOST:.0f} is drawn at the edge, the table has it",
+            "null (grey): 95 % of what chance gives; what lies beyond"
+            f" {MOST:.0f} is drawn at the edge, the table has it",
+            f"{len(shown)} of {table.rows} are drawn: the others have no spread of a null to be"
+            " measured by, or are undefined; all are in the table",
         ],
         method=("method-trainings", "trainings"),
-        panels=[Panel(draw=partial(_draw, table=table), height=90 + 34 * table.rows,
+        panels=[Panel(draw=partial(_draw, table=table, rows=shown), height=110 + 34 * len(shown),
                       label="Each effect in standard deviations of its null.")],
         columns=[
             *(Column(name=name, label=name.replace("_", " "), cells=table.text(name))
@@ -42,27 +45,29 @@ def figure(records: Records) -> Figure | None:
     )  # fmt: skip
 
 
-def _draw(axes: Axes, *, table: Table) -> Marks:
+def _scaled(table: Table, name: str) -> np.ndarray:
+    """A column in standard deviations of each row's null, cut at the edge of the drawing."""
+    sd = table.number("null_sd")
+    away = table.number(name) - table.number("null_mean")
+    return np.clip(away / np.where(sd > 0, sd, np.nan), -MOST, MOST)
+
+
+def _draw(axes: Axes, *, table: Table, rows: np.ndarray) -> Marks:
     frame(axes, across="effect, in standard deviations of its null", up="", signed="x")
-    mean, sd = table.number("null_mean"), table.number("null_sd")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value, low, high = (
-            np.clip((table.number(name) - mean) / sd, -MOST, MOST)
-            for name in ("effect", "low", "high")
-        )
-    y = np.arange(table.rows)
+    value, low, high = (_scaled(table, name)[rows] for name in ("effect", "low", "high"))
+    y = np.arange(len(rows))
     axes.axvspan(-BAND, BAND, color=LIGHT["null"], zorder=0, linewidth=0)
     axes.hlines(y, low, high, color=LIGHT["accent"], linewidth=1.6, zorder=2)
-    held = np.array([verdict == "supported" for verdict in table.text("verdict")])
-    known = np.isfinite(value)
-    for mask, face in ((known & held, LIGHT["accent"]), (known & ~held, LIGHT["paper"])):
+    held = np.array([table.text("verdict")[row] == "supported" for row in rows], dtype=bool)
+    for mask, face in ((held, LIGHT["accent"]), (~held, LIGHT["paper"])):
         axes.plot(value[mask], y[mask], "o", ms=6, color=face, mec=LIGHT["accent"], mew=1.3,
                   zorder=3)  # fmt: skip
-    axes.set_yticks(y, [_wrapped(text) for text in table.text("hypothesis")], fontsize=10.5)
-    axes.set_ylim(table.rows - 0.4, -0.6)
+    names = [_wrapped(table.text("hypothesis")[row]) for row in rows]
+    axes.set_yticks(y, names, fontsize=10.5)
+    axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     axes.set_xlim(-MOST - 0.4, MOST + 0.4)
     axes.grid(visible=False, axis="y")
-    return Marks(x=value[known], y=y[known], rows=np.flatnonzero(known))
+    return Marks(x=value, y=y, rows=rows)
 
 
 def _wrapped(text: str, width: int = 40) -> str:
