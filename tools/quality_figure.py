@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from energylens.report.axes import Curve, name_curves
 from energylens.report.figure import Axes, Figure, Panel, write_files
 from energylens.report.palette import LIGHT
 
@@ -30,6 +33,7 @@ def best_rows(rows: list[dict[str, Any]], **setting: int) -> dict[str, list[dict
 
 def panel(found: dict[str, list[dict[str, Any]]], across: str, label: str, title: str) -> Panel:
     def draw(axes: Axes) -> None:
+        curves = []
         for name, rows in found.items():
             if not rows:
                 continue
@@ -37,17 +41,16 @@ def panel(found: dict[str, list[dict[str, Any]]], across: str, label: str, title
             rows = sorted(rows, key=lambda row: row[across])
             x, y = ([row[key] for row in rows] for key in (across, "fvu"))
             axes.plot(x, y, color=colour, marker=marker, markersize=5)
-            axes.annotate(name, (x[-1], y[-1]), xytext=(7, 0), textcoords="offset points",
-                          color=colour, va="center")  # fmt: skip
+            curves.append(Curve(text=name, x=np.array(x), y=np.array(y), color=colour))
         axes.set_xscale("log")
         ticks = sorted({round(row[across]) for rows in found.values() for row in rows})
         ticks = ticks if across == "l0" else [5, 10, 20, 40, 80]
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
-        low, high = axes.get_xlim()
-        axes.set_xlim(low, high * (high / low) ** 0.45)  # room for the names
         axes.set(xlabel=label, ylabel="FVU on held-out documents", title=title)
         axes.grid(axis="y", color=LIGHT["hairline"])
+        axes.margins(0.12)
+        name_curves(axes, curves)
 
     return Panel(draw=draw, label=title)
 
