@@ -80,6 +80,16 @@ def test_a_run_prints_its_finding_and_its_report(capsys, tmp_path):
     assert (code, said) == (0, f"report: {out / 'report.html'}\n")
 
 
+def test_a_run_without_a_page_says_where_its_records_are(capsys, tmp_path):
+    words = ("run", "toy", "--parts", "1", "--no-page", "--out", str(tmp_path))
+    for _ in range(2):
+        code, said, _ = ask(capsys, *words)
+        assert code == 0 and said.splitlines()[-1] == f"records: {tmp_path}"
+        assert not (tmp_path / "report.html").exists()
+    assert ask(capsys, "report", str(tmp_path))[0] == 0
+    assert (tmp_path / "report.html").is_file()
+
+
 def test_the_default_folder_is_under_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert ask(capsys, "run", "toy", "--parts", "1")[0] == 0
@@ -102,7 +112,7 @@ def test_the_command_on_record_can_be_pasted(capsys, tmp_path):
         ("run", "run takes the name of a study first, then its options: there is "),
         ("run --parts 3 toy", "run takes the name of a study first"),
         ("run toi", "no study named 'toi': did you mean 'toy'?"),
-        ("run toy --prats 3", "no option named '--prats' in toy: did you mean '--parts'?"),
+        ("run toy --shfit 3", "no option named '--shfit' in toy: did you mean '--shift'?"),
         ("run toy --zzz 3", "no option named '--zzz' in toy: see energylens run toy --help"),
         ("run toy --no-parts", "no option named '--no-parts' in toy"),
         ("run toy 3", "'3' is no option of toy: options begin with --"),

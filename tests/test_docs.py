@@ -112,6 +112,7 @@ def test_options_that_are_named_exist(page):
         "--debug",
         "--version",
         "--dry-run",
+        "--no-page",
     }
     named = set(re.findall(r"`(--[a-z-]+)`", text))
     for block in blocks(page):

@@ -118,12 +118,12 @@ def _run(arguments: list[str]) -> None:
     if not first:
         return
     page = result.path / "report.html"
-    if result.fresh or not page.is_file():
+    if place.page and (result.fresh or not page.is_file()):
         page = _build(result.path)
     if not result.fresh:
         _say("this run was done before: nothing was computed again")
     _say(result.summary.finding)
-    _say(f"report: {page}")
+    _say(f"report: {page}" if place.page else f"records: {result.path}")
 
 
 def _rebuild(run_dir: Path) -> None:

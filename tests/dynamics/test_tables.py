@@ -10,7 +10,7 @@ import torch
 
 from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.dynamics.history import History
-from energylens.dynamics.tables import export, histories_of, measurements_table, training_table
+from energylens.dynamics.tables import TRAINING, export, histories_of, history_tables
 from energylens.dynamics.tracker import Tracker
 from tests.common.compare import assert_close
 from tests.dynamics.networks import mlp, samples
@@ -33,14 +33,14 @@ def history(sites=("b", "a"), steps=(0, 5, 20), seed=0):
 
 def test_tables_of_runs_hold_them_whole():
     runs = {"one": history(), "two": history(("x",), (1, 2), seed=3)}
-    table = measurements_table(runs)
+    table, training = history_tables(runs).values()
     assert table.num_rows == 8 and table.column_names == [
         "run", "site", "depth", "step", "ceiling", "stable_rank", "entropy_rank",
         "stable_rank_again",
     ]  # fmt: skip
     shuffled = table.take([7, 3, 1, 5, 0, 2, 4, 6])
     for given in (table, shuffled):
-        back = histories_of(given, training_table(runs))
+        back = histories_of(given, training)
         assert set(back) == {"one", "two"}
         for run, expected in runs.items():
             found, order = back[run], [back[run].sites.index(s) for s in expected.sites]
@@ -54,8 +54,12 @@ def test_tables_of_runs_hold_them_whole():
 
 def test_runs_with_other_measures_have_nothing_in_a_column():
     runs = {"one": history(), "two": replace(history(), again={})}
-    back = histories_of(measurements_table(runs), training_table(runs))
+    tables = history_tables(runs)
+    assert tables["training"].column_names == ["run", "step", *TRAINING]
+    assert all(column.null_count == 0 for table in tables.values() for column in table.columns)
+    back = histories_of(**tables)
     assert back["two"].again["stable_rank"].isnan().all()
+    assert back["two"].training["grad_norm"].isnan().all()
 
 
 def test_files_of_three_kinds_say_the_same(tmp_path):
@@ -63,7 +67,7 @@ def test_files_of_three_kinds_say_the_same(tmp_path):
     for kind in ("parquet", "csv", "json"):
         paths = export(given, tmp_path, kind)
         assert [p.name for p in paths] == [f"measurements.{kind}", f"training.{kind}"]
-    expected = measurements_table({"": given}).to_pylist()
+    expected = history_tables({"": given})["measurements"].to_pylist()
     read = pq.read_table(tmp_path / "measurements.parquet").to_pylist()
     plain = json.loads((tmp_path / "measurements.json").read_text())
     with (tmp_path / "measurements.csv").open(newline="") as file:
@@ -86,8 +90,10 @@ def test_files_of_three_kinds_say_the_same(tmp_path):
 
 
 def test_tables_with_gaps_are_refused():
-    table, training = measurements_table({"r": history()}), training_table({"r": history()})
+    table, training = history_tables({"r": history()}).values()
     with pytest.raises(ArtifactRefused, match="'r' has 5 measurements of 2 sites at 3 steps"):
         histories_of(table.slice(1), training)
-    with pytest.raises(ArtifactRefused, match="no column 'ceiling'"):
+    with pytest.raises(ArtifactRefused, match="measurements lacks ceiling"):
         histories_of(table.drop_columns(["ceiling"]), training)
+    with pytest.raises(ArtifactRefused, match="training lacks step"):
+        histories_of(table, training.drop_columns(["step"]))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from energylens.features.architecture import ARCHITECTURES
+from energylens.features.architecture import ARCHITECTURES, Proposing
 from energylens.features.dictionary import Dictionary
 from energylens.features.entries import Chosen
 from energylens.features.kernels import top_k
@@ -15,7 +15,7 @@ from energylens.features.training import TrainOptions
 from tests.common.compare import assert_close
 from tests.features.planted import planted_rows, random_weights
 
-PROPOSING = sorted(name for name in ARCHITECTURES if ARCHITECTURES[name].proposes)
+PROPOSING = sorted(name for name in ARCHITECTURES if isinstance(ARCHITECTURES[name], Proposing))
 
 
 def rough(rows, W, b) -> Proposals:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from energylens.features import revival
 from energylens.features.revival import revive
 from energylens.features.step import step
 from tests.common.compare import assert_close
@@ -8,8 +9,9 @@ from tests.features.planted import random_weights, topk_dictionary
 from tests.oracles.dense_topk import auxiliary_loss_and_gradients, loss_and_gradients
 
 
-@pytest.mark.parametrize("aux_k", [3, 500])
-def test_gradients_equal_dense_autograd_and_reach_the_encoder(generator, aux_k):
+@pytest.mark.parametrize(("aux_k", "block"), [(3, 128), (500, 128), (3, 5)])
+def test_gradients_equal_dense_autograd_and_reach_the_encoder(generator, aux_k, block, monkeypatch):
+    monkeypatch.setattr(revival, "BLOCK", block)
     weights = random_weights(generator, width=40, d=8)
     x = 2 * torch.randn(64, 8, generator=generator, dtype=torch.float64)
     dictionary = topk_dictionary(weights, 4)

@@ -1,8 +1,10 @@
 """Many trainings on the page: the dashboard, the families, a page and a file for each training."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure as Canvas
 
 from energylens.report.figure_files import write_figures
 from energylens.report.figures import figures
@@ -49,6 +51,19 @@ def test_a_family_without_events_is_named(folder):
 def test_statements_are_counted_by_verdict(folder):
     told = by_name(folder)["training_hypotheses"].answer
     assert told == "Of 2 statements: 1 not beyond the null, 1 supported."
+
+
+def test_what_is_claimed_of_several_measures_is_drawn_with_its_measure(tmp_path):
+    made = write_training_run(tmp_path / "run")
+    rows = hypotheses(("supported",) * 3).to_pylist()
+    rows[1] |= {"hypothesis": rows[0]["hypothesis"], "measure": "participation_ratio"}
+    pq.write_table(pa.Table.from_pylist(rows), made / "tables/hypotheses.parquet")
+    (panel,) = by_name(made)["training_hypotheses"].panels
+    axes = Canvas().subplots()
+    panel.draw(axes)
+    told = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
+    claim = rows[0]["hypothesis"]
+    assert told == [f"{claim}, stable rank", f"{claim}, participation ratio", rows[2]["hypothesis"]]
 
 
 def test_without_events_the_page_says_so(tmp_path):

@@ -1,6 +1,6 @@
 """Counts in words."""
 
-from energylens.report.text import several
+from energylens.results.format import several
 
 
 def test_counts_take_their_noun():

@@ -96,7 +96,8 @@ def _jumps_schema() -> pa.Schema:
 def hypotheses(verdicts: Sequence[str] = ("supported", "not beyond the null")) -> pa.Table:
     return pa.Table.from_pylist([
         {"question": "order", "hypothesis": f"statement {i}, which is a little longer than a line",
-         "quantity": "rho", "unit": "", "n_unit": "training", "verdict": verdict, "effect": 0.4,
-         "low": 0.2, "high": 0.6, "null_mean": 0.0, "null_sd": 0.1, "p": 0.01, "q": 0.02, "n": 5}
+         "measure": "stable_rank", "quantity": "rho", "unit": "", "n_unit": "training",
+         "verdict": verdict, "effect": 0.4, "low": 0.2, "high": 0.6, "null_mean": 0.0,
+         "null_sd": 0.1, "p": 0.01, "q": 0.02, "n": 5}
         for i, verdict in enumerate(verdicts)
     ])  # fmt: skip

@@ -67,3 +67,10 @@ def model_folder(tmp_path):
         random_model(configurations()["llama"]).float().save_pretrained(folder)
         small_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def datasets(monkeypatch, tmp_path):
+    found = pytest.importorskip("datasets")
+    monkeypatch.setattr(found.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return found

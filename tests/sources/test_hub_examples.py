@@ -14,13 +14,6 @@ from energylens.sources.words import WORDS, word_numbers
 COLUMNS = {"given": "image", "label": "label"}
 
 
-@pytest.fixture
-def datasets(monkeypatch, tmp_path):
-    found = pytest.importorskip("datasets")
-    monkeypatch.setattr(found.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    return found
-
-
 def written(folder, columns: dict, kinds: dict):
     """A dataset of one Parquet file that says what its columns are, as the hub's do."""
     import datasets

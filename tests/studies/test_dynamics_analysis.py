@@ -10,8 +10,6 @@ from energylens.core.errors import BadInput
 from energylens.dynamics.history import History
 from energylens.studies.dynamics_analysis.analyse import analyse
 from energylens.studies.dynamics_analysis.hypotheses import Material, hypothesis_rows
-from energylens.studies.dynamics_analysis.records import histories_of, history_tables
-from tests.common.compare import assert_close
 from tests.stats.test_stationarity import autoregressive
 
 STEPS = torch.arange(0, 1000, 5)
@@ -104,24 +102,6 @@ def test_nothing_to_find_gives_tables_with_no_events(generator):
     assert tables["jump_types"].num_rows == 0
     verdicts = {row["verdict"] for row in tables["hypotheses"].to_pylist()}
     assert "contradicted" not in verdicts
-
-
-def test_histories_survive_their_tables(generator):
-    histories = {"one": history(generator), "other": history(generator, sites=2)}
-    tables = history_tables(histories)
-    again = histories_of(tables["measurements"], tables["training"])
-    for run, found in again.items():
-        assert found.sites == histories[run].sites
-        assert torch.equal(found.ceiling, histories[run].ceiling)
-        for name in MEASURES:
-            assert_close(found.values[name], histories[run].values[name])
-            assert_close(found.again[name], histories[run].again[name])
-        assert_close(found.training["loss"], histories[run].training["loss"], rtol=1e-6)
-        assert found.training["grad_norm"].isnan().all()
-    with pytest.raises(BadInput, match="lacks site"):
-        histories_of(tables["measurements"].drop_columns("site"), tables["training"])
-    with pytest.raises(BadInput, match="each site needs one at each step"):
-        histories_of(tables["measurements"].slice(1), tables["training"])
 
 
 def test_what_does_not_fit_together_is_refused(generator):

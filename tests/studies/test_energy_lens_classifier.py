@@ -288,7 +288,7 @@ def test_images_that_cannot_be_used(images, labels, error, words, tmp_path):
 
 
 def test_files_that_hold_no_images(tmp_path):
-    refused(BadInput, "no file of images", tmp_path, images=str(tmp_path / "none.npz"))
+    refused(BadInput, "no images are at", tmp_path, images=str(tmp_path / "none.npz"))
     (tmp_path / "text.npz").write_text("no archive")
     refused(ArtifactRefused, "cannot be read|pickled", tmp_path, images=str(tmp_path / "text.npz"))
     np.savez(tmp_path / "b.npz", pictures=np.zeros(3))

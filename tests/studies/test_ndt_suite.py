@@ -105,8 +105,8 @@ def made_up(verdicts) -> dict[str, pa.Table]:
 def test_what_holds_is_told_with_its_null():
     summary = summarise(NdtSuite(), made_up(["supported", "contradicted", "supported"]))
     assert summary.finding == (
-        "Of 3 hypotheses on 3 trainings 2 hold against their nulls at q ≤ .05: claim 2, stable rank"
-        " (2.5 share against .1, q = .030); claim 0 (.5 share against .1, q = .050)."
+        "2 of 3 statements about 3 trainings hold beyond their nulls (q ≤ .05): claim 2; claim 0."
+        " Contradicted: claim 1."
     )
     assert list(summary.figures)[:3] == [
         "early_share",
@@ -124,9 +124,9 @@ def test_what_holds_is_told_with_its_null():
 
 
 def test_that_nothing_holds_is_told_too():
-    summary = summarise(NdtSuite(), made_up(["contradicted"]))
+    summary = summarise(NdtSuite(), made_up(["not beyond the null"]))
     assert summary.finding == (
-        "Of 1 hypotheses on 3 trainings 0 hold: none can be told from its null at q ≤ .05."
+        "0 of 1 statement about 3 trainings hold beyond their nulls (q ≤ .05)."
     )
 
 
@@ -143,7 +143,7 @@ def test_a_tiny_suite_runs_to_its_page(done):
     assert runs["run"].to_pylist() == [f"mlp_narrow_breast-cancer_{seed}" for seed in (0, 1)]
     measured = pq.read_table(done.path / "tables/measurements.parquet")
     assert len(measured) == 67 * 2 * 5
-    assert "hypotheses on 2 trainings" in done.summary.finding
+    assert "statements about 2 trainings" in done.summary.finding
     assert "ndt-suite" in build(done.path).read_text()
 
 

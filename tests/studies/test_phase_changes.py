@@ -14,6 +14,7 @@ from energylens.core.errors import BadInput
 from energylens.core.ports import silence
 from energylens.dynamics.fourier import planted_logits
 from energylens.dynamics.history import History
+from energylens.dynamics.tables import history_tables
 from energylens.report.figure import draw
 from energylens.report.figures import phase_changes
 from energylens.report.page import build
@@ -21,7 +22,6 @@ from energylens.report.records import read
 from energylens.run.edges.store.folder import Folder
 from energylens.run.execute import execute
 from energylens.run.launch import LAUNCHERS, Means
-from energylens.studies.dynamics_analysis.records import history_tables
 from energylens.studies.phase_changes import PhaseChange, PhaseChanges
 from energylens.studies.phase_changes.addition import all_pairs, progress_of
 from energylens.studies.phase_changes.dates import DATED_BY, SILENT, date_rows, known_date

@@ -216,11 +216,13 @@ class Task:
         study: Name of a registered study.
         options: An instance of its options.
         folder: Of the run. A study gives a plain name, which is put below the study's own run.
+        work: How long it takes beside the others of its study, for whoever waits for them.
     """
 
     study: str
     options: Any
     folder: Path
+    work: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

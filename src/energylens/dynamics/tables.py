@@ -16,27 +16,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = ("parquet", "csv", "json")
+TRAINING = ("loss", "grad_norm", "weight_norm", "update_norm")
 _AGAIN = "_again"
 _KEYS = ("run", "site", "depth", "step", "ceiling")
 
 
-def measurements_table(histories: Mapping[str, History]) -> "pa.Table":
-    """One row for each run, site and look: `run`, `site`, `depth` (0 to 1), `step`, `ceiling`, one
-    column a measure, and `<measure>_again` of the second half of the probe."""
-    return _concat([_measurements(run, history) for run, history in histories.items()])
+def history_tables(histories: Mapping[str, History]) -> "dict[str, pa.Table]":
+    """The tables that keep what was measured of some trainings; what was not is nan.
 
-
-def training_table(histories: Mapping[str, History]) -> "pa.Table":
-    """One row for each run and look: `run`, `step`, `loss`, `grad_norm`, `weight_norm` and
-    `update_norm`, nan where unknown."""
-    import pyarrow as pa
-
-    def table(run: str, history: History) -> pa.Table:
-        steps = history.steps.tolist()
-        columns = {name: series.tolist() for name, series in history.training.items()}
-        return pa.table({"run": [run] * len(steps), "step": steps, **columns})
-
-    return _concat([table(run, history) for run, history in histories.items()])
+    Returns:
+        `measurements`, a row for each run, site and look: `run`, `site`, `depth` (0 to 1), `step`,
+        `ceiling`, one column a measure, and `<measure>_again` of the second half of the probe; and
+        `training`, a row for each run and look: `run`, `step`, `loss`, `grad_norm`, `weight_norm`
+        and `update_norm`.
+    """
+    return {
+        "measurements": _joined([_measurements(run, one) for run, one in histories.items()]),
+        "training": _joined([_training(run, one) for run, one in histories.items()]),
+    }
 
 
 def histories_of(measurements: "pa.Table", training: "pa.Table") -> dict[str, History]:
@@ -48,9 +45,11 @@ def histories_of(measurements: "pa.Table", training: "pa.Table") -> dict[str, Hi
     """
     import pyarrow.compute as pc
 
-    for key in _KEYS:
-        if key not in measurements.column_names:
-            raise ArtifactRefused(f"the table of measurements has no column {key!r}")
+    for name, table, wanted in (
+        ("measurements", measurements, _KEYS), ("training", training, ("run", "step"))
+    ):  # fmt: skip
+        if missing := [key for key in wanted if key not in table.column_names]:
+            raise ArtifactRefused(f"the table {name} lacks {', '.join(missing)}: write it again")
     measures = [name for name in measurements.column_names if name not in _KEYS]
     found = {}
     for run in dict.fromkeys(measurements["run"].to_pylist()):
@@ -93,9 +92,8 @@ def export(
     if kind not in FORMATS:
         raise BadInput(f"an export to {kind!r} was asked for: there is {', '.join(FORMATS)}")
     runs = {"": histories} if isinstance(histories, History) else histories
-    tables = {"measurements": measurements_table(runs), "training": training_table(runs)}
     paths = []
-    for name, table in tables.items():
+    for name, table in history_tables(runs).items():
         path = Path(folder).expanduser() / f"{name}.{kind}"
         write_atomic(path, partial(_write, table=table, kind=kind))
         paths.append(path)
@@ -120,11 +118,27 @@ def _measurements(run: str, history: History) -> "pa.Table":
     )  # fmt: skip
 
 
-def _concat(tables: "list[pa.Table]") -> "pa.Table":
+def _training(run: str, history: History) -> "pa.Table":
     import pyarrow as pa
 
-    # Runs that lack a measure, or a second half, have nothing in its column.
-    return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+    samples = len(history.steps)
+    unknown = torch.full((samples,), torch.nan)
+    series = {name: history.training.get(name, unknown) for name in TRAINING}
+    return pa.table(
+        {"run": [run] * samples, "step": history.steps.tolist(),
+         **{name: values.double().numpy(force=True) for name, values in series.items()}}
+    )  # fmt: skip
+
+
+def _joined(tables: "list[pa.Table]") -> "pa.Table":
+    """One below the other; a measure or a second half that one of them lacks is nan there."""
+    import pyarrow as pa
+
+    whole = pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+    for place, name in enumerate(whole.column_names):
+        if pa.types.is_floating(whole[name].type) and whole[name].null_count:
+            whole = whole.set_column(place, name, whole[name].fill_null(float("nan")))
+    return whole
 
 
 def _column(table: "pa.Table", name: str) -> Tensor:

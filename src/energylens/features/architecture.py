@@ -6,7 +6,7 @@ evaluation take it from the registry. Everything that costs time is written once
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -67,6 +67,18 @@ class Demand(NamedTuple):
     sites: tuple[int, ...] = ()
 
 
+@runtime_checkable
+class Proposing(Protocol):
+    """An architecture whose candidates can be told by a product in bf16."""
+
+    def propose(self, rough: Proposals, dictionary: "Dictionary") -> Kept:
+        """As `candidates`, of rough pre-activations; the entries' values are exact.
+
+        What may be missing is told by `left`, or nothing is.
+        """
+        ...
+
+
 class Architecture:
     """The parts an architecture may differ in; as they stand, those of a plain ReLU.
 
@@ -75,14 +87,12 @@ class Architecture:
         each_alone: Whether every entry is kept or not whatever the others are. Then a full code can
             be trained by dense products, and k is the mean that the penalty is steered to.
         common: Those of its own parameters that have one value for all features.
-        proposes: Whether candidates can be told by a product in bf16, by `propose`.
         resamples: Whether dead features can be begun anew at single rows.
     """
 
     unit_decoder: bool = True
     each_alone: bool = True
     common: frozenset[str] = frozenset()
-    proposes: bool = False
     resamples: bool = False
 
     def own(self, width: int, like: Float[Tensor, "..."]) -> dict[str, Tensor]:
@@ -106,13 +116,6 @@ class Architecture:
             wide: How many times as many as usual are wanted, where there is a choice.
         """
         return self.keep(pre, dictionary)
-
-    def propose(self, rough: Proposals, dictionary: "Dictionary") -> Kept:
-        """As `candidates`, of rough pre-activations; the entries' values are exact.
-
-        What may be missing is told by `left`, or nothing is.
-        """
-        raise NotImplementedError
 
     def settle(self, chosen: Chosen, dictionary: "Dictionary", mesh: Mesh) -> Settled:
         """Of this process's candidates of a whole batch, those that stay."""

@@ -6,8 +6,9 @@ what was chosen alone (n · L0 · d operations a product); `DenseEntries` is for
 whole products are cheaper. Both give the same numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -57,11 +58,24 @@ class Entries(Protocol):
         ...
 
     def write(
-        self, values: Tensor, W_dec: Float[Tensor, "feature d_out"], features: slice = slice(None)
+        self, values: Tensor, W_dec: Float[Tensor, "feature d_out"]
     ) -> Float[Tensor, "sample d_out"]:
         """Σ_f a_f · W_dec[f] on every row, over the features of all processes.
 
-        `W_dec` are the process's own rows; `features`, some that lie together, numbered over all.
+        `W_dec` are the process's own rows.
+        """
+        ...
+
+    def nested_errors(
+        self,
+        target: Float[Tensor, "sample d_out"],
+        values: Tensor,
+        W_dec: Float[Tensor, "feature d_out"],
+        ends: Sequence[int],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
+        """Σ over `ends` of ‖target − Σ_{f < end} a_f · W_dec[f]‖², and what the last one leaves.
+
+        Features are numbered over all processes, and ends ascend. What is left has no gradient.
         """
         ...
 
@@ -77,13 +91,22 @@ class DenseEntries:
         return parameter
 
     def write(
+        self, values: Tensor, W_dec: Float[Tensor, "feature d_out"]
+    ) -> Float[Tensor, "sample d_out"]:
+        return summed(values @ W_dec, self.across)
+
+    def nested_errors(
         self,
+        target: Float[Tensor, "sample d_out"],
         values: Tensor,
         W_dec: Float[Tensor, "feature d_out"],
-        features: slice = slice(None),
-    ) -> Float[Tensor, "sample d_out"]:
-        own = _own(features, len(W_dec), self.across)
-        return summed(values[:, own] @ W_dec[own], self.across)
+        ends: Sequence[int],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
+        residual, loss = target, target.new_zeros(())
+        for own in _parts(ends, len(W_dec), self.across):
+            residual = residual - summed(values[:, own] @ W_dec[own], self.across)
+            loss = loss + residual.square().sum()
+        return loss, residual.detach()
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,15 +124,18 @@ class SparseEntries:
         return parameter.index_select(0, self.feature)
 
     def write(
+        self, values: Tensor, W_dec: Float[Tensor, "feature d_out"]
+    ) -> Float[Tensor, "sample d_out"]:
+        return summed(_Write.apply(values, W_dec, self), self.across)  # type: ignore[no-untyped-call]
+
+    def nested_errors(
         self,
+        target: Float[Tensor, "sample d_out"],
         values: Tensor,
         W_dec: Float[Tensor, "feature d_out"],
-        features: slice = slice(None),
-    ) -> Float[Tensor, "sample d_out"]:
-        if features != slice(None):
-            own = _own(features, len(W_dec), self.across)
-            values = values * ((self.feature >= own.start) & (self.feature < own.stop))
-        return summed(_Write.apply(values, W_dec, self), self.across)  # type: ignore[no-untyped-call]
+        ends: Sequence[int],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
+        return _NestedErrors.apply(target, values, W_dec, ends, self)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def summed(own: Float[Tensor, "*shape"], across: Collective) -> Float[Tensor, "*shape"]:
@@ -117,11 +143,11 @@ def summed(own: Float[Tensor, "*shape"], across: Collective) -> Float[Tensor, "*
     return _Summed.apply(own, across)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _own(features: slice, width: int, across: Collective) -> slice:
-    """Where some of all features lie among a process's own."""
-    low, high, _ = features.indices(width * across.world)
+def _parts(ends: Sequence[int], width: int, across: Collective) -> list[slice]:
+    """Where the parts between ends lie among a process's own features."""
     first = width * across.rank
-    return slice(*(min(max(end - first, 0), width) for end in (low, high)))
+    own = [min(max(end - first, 0), width) for end in (0, *ends)]
+    return [slice(low, high) for low, high in pairwise(own)]
 
 
 def squared_error(
@@ -201,6 +227,67 @@ class _Write(torch.autograd.Function):
         by_values = sampled_products(g, entries.feature, W_dec, entries.start)
         by_W = transposed_product(entries.sorted, values, g) if needs_W else None
         return by_values if needs_values else None, by_W, None
+
+
+class _Part(NamedTuple):
+    """The entries of features that lie together.
+
+    `order` is where they stand among all entries, row after row as those do.
+    """
+
+    features: slice
+    order: Int64[Tensor, " entry"]
+    feature: Int64[Tensor, " entry"]
+    start: Int64[Tensor, " sample"]
+
+    @classmethod
+    def of(cls, entries: SparseEntries, features: slice) -> "_Part":
+        inside = (entries.feature >= features.start) & (entries.feature < features.stop)
+        order = inside.nonzero().flatten()
+        before = torch.cat([inside.new_zeros(1, dtype=torch.int64), inside.cumsum(0)])
+        return cls(features, order, entries.feature[order], before[entries.start])
+
+    def write(self, values: Tensor, W_dec: Tensor, across: Collective) -> Tensor:
+        return across.all_reduce(combine(self.feature, values[self.order], W_dec, self.start))
+
+
+class _NestedErrors(torch.autograd.Function):
+    """Sums of squares without a tensor of the rows' size for each end, nor a gradient of all of
+    W_dec for each part: backward the parts are written again, the last first."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        target: Tensor,
+        values: Tensor,
+        W_dec: Tensor,
+        ends: Sequence[int],
+        entries: SparseEntries,
+    ) -> Any:
+        ctx.parts = [_Part.of(entries, own) for own in _parts(ends, len(W_dec), entries.across)]
+        ctx.entries = entries
+        residual, loss = target.clone(), target.new_zeros(())
+        for part in ctx.parts:
+            residual -= part.write(values, W_dec, entries.across)
+            loss += residual.flatten().dot(residual.flatten())
+        ctx.save_for_backward(values, W_dec, residual)
+        ctx.mark_non_differentiable(residual)
+        return loss, residual
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, _: Tensor) -> Any:  # type: ignore[override]
+        values, W_dec, residual = ctx.saved_tensors
+        residual, slope = residual.clone(), torch.zeros_like(residual)
+        by_values, by_W = torch.zeros_like(values), torch.zeros_like(W_dec)
+        for part in reversed(ctx.parts):
+            slope.addcmul_(residual, -2 * g)
+            by_values[part.order] = sampled_products(slope, part.feature, W_dec, part.start)
+            own, inside = part.features, part.feature - part.features.start
+            if own.stop > own.start:
+                ordered = by_feature(inside, own.stop - own.start, part.start)
+                by_W[own] = transposed_product(ordered, values[part.order], slope)
+            residual += part.write(values, W_dec, ctx.entries.across)
+        return slope.neg_() if ctx.needs_input_grad[0] else None, by_values, by_W, None, None
 
 
 class _Summed(torch.autograd.Function):

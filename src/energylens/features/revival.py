@@ -16,6 +16,8 @@ from energylens.features.step import Step
 SHARE_OF_ROWS = 4
 """One row in four carries the auxiliary loss: a quarter the cost, and unbiased even where the rows
 of a batch are in the order of a text."""
+BLOCK = 128
+"""Rows at once: what there is of the dead is then small beside the weights."""
 
 
 @torch.no_grad()
@@ -49,17 +51,29 @@ def revive(
     """
     which = dead.nonzero().flatten()
     rows = mesh.every(SHARE_OF_ROWS, len(centered), like=which)
-    centered, left_over = centered[rows], step.residual[rows]
-    total = mesh.rows.all_reduce(left_over.square().sum())
+    total = mesh.rows.all_reduce(step.residual[rows].square().sum())
     if not int(mesh.features.all_reduce(dead.sum())) or not total > 0:
         return torch.zeros_like(total)
-    W_enc, W_dec = dictionary.W_enc[which], dictionary.W_dec[which]
-    pre = torch.addmm(dictionary.b_enc[which], centered, W_enc.T)
-    activation = pre.relu() * (pre >= least_of_best(pre, aux_k, mesh.features))
-    error = mesh.features.all_reduce(activation @ W_dec) - left_over
-    g = error * (2 * weight / total)
-    by_activation = (g @ W_dec.T) * (activation > 0)
-    step.gradients["W_dec"].index_add_(0, which, activation.T @ g)
-    step.gradients["W_enc"].index_add_(0, which, by_activation.T @ centered)
-    step.gradients["b_enc"].index_add_(0, which, by_activation.sum(0))
-    return weight * mesh.rows.all_reduce(error.square().sum()) / total
+    squares = torch.zeros_like(total)
+    for some in rows.split(BLOCK):
+        read, left_over = centered[some], step.residual[some]
+        activation = _fired(dictionary, read, which, aux_k, mesh)
+        W_dec = dictionary.W_dec[which]
+        error = mesh.features.all_reduce(activation @ W_dec).sub_(left_over)
+        squares += error.square().sum()
+        g = error.mul_(2 * weight / total)
+        by_activation = (g @ W_dec.T).mul_(activation > 0)
+        del W_dec
+        step.gradients["W_dec"].index_add_(0, which, activation.T @ g)
+        step.gradients["W_enc"].index_add_(0, which, by_activation.T @ read)
+        step.gradients["b_enc"].index_add_(0, which, by_activation.sum(0))
+    return weight * mesh.rows.all_reduce(squares) / total
+
+
+def _fired(
+    dictionary: Dictionary, read: Tensor, which: Tensor, aux_k: int, mesh: Mesh
+) -> Float[Tensor, "sample dead"]:
+    """The largest pre-activations of each row among the dead, where above 0; else 0."""
+    pre = torch.addmm(dictionary.b_enc[which], read, dictionary.W_enc[which].T)
+    least = least_of_best(pre, aux_k, mesh.features)
+    return pre.mul_((pre >= least) & (pre > 0))

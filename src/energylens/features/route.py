@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from energylens.core.timing import bf16_speedup, median_seconds
-from energylens.features.architecture import ARCHITECTURES
+from energylens.features.architecture import ARCHITECTURES, Proposing
 from energylens.features.dictionary import Dictionary
 from energylens.features.kernels import BLOCK
 from energylens.features.mesh import ALONE, Mesh
@@ -83,7 +83,7 @@ def choose_route(
         wanted: `auto`: the faster one; or one of the two, unmeasured.
         mesh: The processes that share the step; all choose alike.
     """
-    if not ARCHITECTURES[dictionary.architecture].proposes:
+    if not isinstance(ARCHITECTURES[dictionary.architecture], Proposing):
         return Route(products="fp32", reason=f"{dictionary.architecture} reads every entry")
     if wanted != "auto":
         return Route(products="bf16" if wanted == "bf16" else "fp32", reason="asked for")

@@ -8,7 +8,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.sparse import row_of
-from energylens.features.architecture import ARCHITECTURES, Architecture, Demand, Kept, Terms
+from energylens.features.architecture import (
+    ARCHITECTURES,
+    Architecture,
+    Demand,
+    Kept,
+    Proposing,
+    Terms,
+)
 from energylens.features.dictionary import COMMON, Dictionary
 from energylens.features.entries import Chosen, DenseEntries, SparseEntries, read_entries
 from energylens.features.kernels import BLOCK
@@ -130,8 +137,11 @@ def choose_together(
 
     Their rows follow one another, and compete where rows do.
     """
-    look = _proposed if products == "bf16" and kind.proposes else _candidates
-    found, wide = look(kind, read, 1), 1
+    if products == "bf16" and isinstance(kind, Proposing):
+        found = _proposed(kind, read)
+    else:
+        found = _candidates(kind, read, 1)
+    wide = 1
     settled = kind.settle(found, read[0][0], mesh)
     while settled.rows is not None and mesh.total(len(settled.rows)):
         wide *= 4
@@ -150,7 +160,7 @@ def _candidates(kind: Architecture, read: Sequence[Read], wide: int) -> Chosen:
     return _joined(parts)
 
 
-def _proposed(kind: Architecture, read: Sequence[Read], wide: int) -> Chosen:
+def _proposed(kind: Proposing, read: Sequence[Read]) -> Chosen:
     return _joined([
         kind.propose(Proposals.of(encoder, block), dictionary)
         for dictionary, centered in read

@@ -17,8 +17,7 @@ from energylens.report.explorer import STILL_ROWS, Explorer, Packed, Still, pack
 from energylens.report.figure import cell
 from energylens.report.places import feature_name
 from energylens.report.records import Records, Stored
-from energylens.report.text import several
-from energylens.results.format import percent
+from energylens.results.format import percent, several
 from energylens.results.text import visible
 
 MOST_PACKED_BYTES = 36_000_000  # of all blocks together, so that the page stays below 40 MB

@@ -13,8 +13,7 @@ import numpy as np
 from energylens.report.feature_table import by_strength, columns
 from energylens.report.figure import Column, cell
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import p_value
+from energylens.results.format import p_value, several
 
 INLINE_BYTES = 24_000  # below this, JSON is put in as it is
 MOST_PACKED_BYTES = 8_000_000  # of the pages together, so that the whole page stays below 12 MB

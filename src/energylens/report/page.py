@@ -29,9 +29,8 @@ from energylens.report.oddities import looked
 from energylens.report.original_methods import ORIGINAL_METHODS
 from energylens.report.records import Records, read
 from energylens.report.runs_explorer import runs_explorer
-from energylens.report.text import several
 from energylens.report.training_methods import TRAINING_METHODS
-from energylens.results.format import duration, number
+from energylens.results.format import duration, number, several
 
 PAGE = "report.html"
 SHOWN_ROWS = 60  # of a table view: the whole table is a click (CSV) or a file (Parquet) away

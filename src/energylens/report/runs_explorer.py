@@ -8,8 +8,8 @@ import numpy as np
 from energylens.report.explorer import STILL_ROWS, Explorer, Packed, Still, pack
 from energylens.report.figure import cell
 from energylens.report.records import Records, Table
-from energylens.report.text import several
 from energylens.report.training_runs import DETECTOR, label
+from energylens.results.format import several
 
 COLUMNS = 160  # of a map; a longer training is averaged to so many
 DIGITS = 4

@@ -16,10 +16,13 @@ _WORDS = {int: "a whole number", float: "a number", Path: "a path", str: "a word
 
 @dataclass(frozen=True, kw_only=True)
 class Out:
-    """Where a run lies, which is no part of what it is."""
+    """Where a run lies and what is made of it, which is no part of what it is."""
 
     out: Path | None = None
     """Folder of the run."""
+
+    page: bool = True
+    """Whether its page is made; `energylens report FOLDER` makes it at any time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from energylens.core.errors import BadInput, TasksLost
 from energylens.core.lock import held
-from energylens.core.ports import Advance, Ending, Launcher, Progress, Store, Task, silence
+from energylens.core.ports import Ending, Launcher, Progress, Store, Task, silence
 from energylens.core.registry import Registry
 from energylens.run.arguments import command_line, parse
 from energylens.run.edges.store.folder import Folder
@@ -87,20 +88,40 @@ def run_tasks(
     if twice := len(placed) - len({task.folder for task in placed}):
         raise ValueError(f"{twice} tasks share a folder with another")
     launch = launcher or LAUNCHERS["inline"](Means(progress=progress, say=say))
-    with progress.task("tasks", len(placed), "task") as advance:
+    with _share_of_work(placed, progress) as done:
         left = _unfinished(placed)
-        advance(len(placed) - len(left))
+        for task in placed:
+            if task not in left:
+                done(task)
         tried_before = False
         while left:
-            left = _try(left, launch, advance, say, last_try=tried_before)
+            left = _try(left, launch, done, say, last_try=tried_before)
             tried_before = True
     return {task.folder.name: Folder(task.folder) for task in placed}
+
+
+@contextmanager
+def _share_of_work(tasks: Sequence[Task], progress: Progress) -> Iterator[Callable[[Task], None]]:
+    """Tell the share of all work that is done, since the longest task may take a hundred times as
+    long as the shortest."""
+    whole, done, told = sum(task.work for task in tasks), 0.0, 0
+    label = f"{len(tasks)} task{'s' * (len(tasks) != 1)}"
+    with progress.task(label, 100, "%") as advance:
+
+        def tell(task: Task) -> None:
+            nonlocal done, told
+            done += task.work
+            percent = round(100 * done / whole)
+            advance(percent - told)
+            told = percent
+
+        yield tell
 
 
 def _try(
     tasks: Sequence[Task],
     launch: Launcher,
-    advance: Advance,
+    done: Callable[[Task], None],
     say: Callable[[str], None],
     *,
     last_try: bool,
@@ -113,7 +134,7 @@ def _try(
 
     def ended(task: Task, ending: Ending) -> None:
         if finished(task.folder) is not None:
-            advance(1)
+            done(task)
         elif ending.code == REFUSED and not held(task.folder):
             raise BadInput(f"task {task.folder.name}: {ending.last}")
         else:
@@ -140,9 +161,11 @@ def _try(
 
 
 def words(task: Task) -> list[str]:
-    """What the program is given to run a task: `run STUDY … --out FOLDER`."""
+    """What the program is given to run a task: `run STUDY … --out FOLDER`, without a page: nobody
+    waits for it, and the run around the tasks shows what they found."""
     study = STUDIES[task.study]
-    return ["run", study.name, *command_line(study, task.options), "--out", str(task.folder)]
+    said = command_line(study, task.options)
+    return ["run", study.name, *said, "--no-page", "--out", str(task.folder)]
 
 
 def last_line(log: Path) -> str:

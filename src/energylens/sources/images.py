@@ -1,4 +1,4 @@
-"""Labelled images: the digits that scikit-learn ships, or arrays of one's own in an .npz file."""
+"""Labelled images: the digits that scikit-learn ships, or one's own as .npz or IDX files."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.sources.idx import classes_and_writers, idx_files, read_idx
 
 DIGITS = "digits"
 CHANNELS = (1, 3, 4)
@@ -47,6 +48,7 @@ class Images:
         source: Where they came from, with the version.
         sha256: Hash of what was read.
         whole: Whether the pixels were whole numbers.
+        units: Who made each image, where that is known: those of one writer are alike.
     """
 
     pixels: Float[Tensor, "image channel height width"]
@@ -56,13 +58,15 @@ class Images:
     source: str
     sha256: str
     whole: bool = False
+    units: Int[Tensor, " image"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: Int[Tensor, " row"]) -> "Images":
         """Some of the images, in the order asked for."""
-        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
+        units = None if self.units is None else self.units[rows]
+        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows], units=units)
 
 
 def load_images(name: str | Path = DIGITS) -> Images:
@@ -70,17 +74,22 @@ def load_images(name: str | Path = DIGITS) -> Images:
 
     Args:
         name: `digits`, or an .npz file with arrays `images` [n, h, w], [n, c, h, w] or
-            [n, h, w, c], and `labels` [n].
+            [n, h, w, c], and `labels` [n]; or a folder with a pair of IDX files.
 
     Raises:
         BadInput: If an array is missing, of another shape, not finite, or labels are no classes.
-        ArtifactRefused: If the file is no .npz, damaged, or holds pickled objects.
+        ArtifactRefused: If a file is no .npz or IDX file, damaged, or holds pickled objects.
     """
     if str(name) == DIGITS:
         return _digits()
     path = Path(name).expanduser()
+    if path.is_dir():
+        return _idx(path)
     if not path.is_file():
-        raise BadInput(f"no file of images is at {name}: give an .npz file with images and labels")
+        raise BadInput(
+            f"no images are at {name}: give an .npz file with images and labels, or a folder with"
+            " IDX files"
+        )
     found = _read(path)
     for wanted in ("images", "labels"):
         if wanted not in found:
@@ -159,6 +168,22 @@ def _digits() -> Images:
         classes=[str(digit) for digit in range(10)], name="digits",
         source=f"package scikit-learn {sklearn.__version__}",
         sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
+    )  # fmt: skip
+
+
+def _idx(folder: Path) -> Images:
+    """All images for training of a folder."""
+    files = idx_files(folder)
+    pixels, whole = _pixels(read_idx(files[0]), files[0])
+    classes, writers = classes_and_writers(read_idx(files[1]))
+    labels = _labels(classes, len(pixels), files[1])
+    hashes = "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    return Images(
+        pixels=pixels, labels=labels, whole=whole, name=folder.resolve().name,
+        source=f"files {files[0].resolve()} and {files[1].name}",
+        classes=[str(label) for label in range(int(labels.max()) + 1)],
+        sha256=hashlib.sha256(hashes.encode()).hexdigest(),
+        units=None if writers is None else torch.from_numpy(writers.astype(np.int64)),
     )  # fmt: skip
 
 

@@ -38,7 +38,9 @@ class Dropout(nn.Module):
         # Up to 2^63 − 1 by default, which would leave a bit of every eighth byte at 0.
         eights.random_(-(2**63), None, generator=self.generator)
         drawn = eights.view(torch.uint8)[: values.numel()].view(values.shape)
-        return values * ((drawn >= DROPPED_BYTES) * (1 / (1 - DROPPED))).to(values.dtype)
+        # 1 from DROPPED_BYTES on, 0 below; a comparison would take five times as long.
+        kept = drawn.clamp_(DROPPED_BYTES - 1, DROPPED_BYTES).sub_(DROPPED_BYTES - 1)
+        return values * kept.to(values.dtype).mul_(1 / (1 - DROPPED))
 
 
 class Attention(nn.Module):

@@ -61,9 +61,9 @@ def _tensors(**change):
     (_settings(architecture="none such"), "a known architecture"),
     (_settings(layers=[0, 1]), "should hold"),
     (_tensors(**{"W_enc.1": None}), "should hold"),
-    (_tensors(**{"W_enc.1": torch.zeros(3, 3)}), r"W_enc.1 should be .* of shape"),
+    (_tensors(**{"W_enc.1": torch.zeros(3, 8)}), r"W_enc.1 should be .* of shape"),
     (_tensors(**{"b_dec": torch.full((3, 6), torch.nan)}), "b_dec holds values that are nan"),
-    (_tensors(**{"W_dec.1": torch.zeros(4, 3, 6)}), r"decoders to \[3, 3, 1\] layers"),
+    (_tensors(**{"W_dec.1": torch.zeros(4, 3, 8)}), r"decoders to \[3, 3, 1\] layers"),
     (lambda folder: (folder / "cross_layer.json").write_text("{"), "is not JSON"),
     (lambda folder: (folder / "cross_layer.safetensors").write_bytes(b"x" * 99), "no readable"),
 ])  # fmt: skip

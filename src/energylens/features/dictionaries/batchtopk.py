@@ -39,7 +39,6 @@ class BatchTopK(Architecture):
 
     each_alone = False
     common = frozenset({"threshold_sum", "threshold_weight"})
-    proposes = True
 
     def own(self, width: int, like: Float[Tensor, "..."]) -> dict[str, Tensor]:
         # Sum and weight of the average: their ratio is not pulled to 0 by the first steps.

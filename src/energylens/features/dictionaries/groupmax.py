@@ -15,7 +15,6 @@ class GroupMax(Architecture):
     is positive. Selection reads each pre-activation once, without sorting anything."""
 
     each_alone = False
-    proposes = True
 
     def k_of_part(self, k: int, parts: int) -> int:
         if k % parts:

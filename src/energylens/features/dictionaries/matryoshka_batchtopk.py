@@ -29,12 +29,9 @@ class Matryoshka(BatchTopK):
         target: Tensor,
         demand: Demand,
     ) -> Terms:
-        W_dec = weights["W_dec"]
-        width = len(W_dec) * entries.across.world
-        residual, first, loss = target - weights["b_dec"], 0, target.new_zeros(())
+        W_dec, ends = weights["W_dec"], [0]
         for share in ENDS:
-            last = max(first + 1, round(share * width))
-            residual = residual - entries.write(values, W_dec, slice(first, last))
-            loss = loss + residual.square().sum() / len(ENDS)
-            first = last
-        return Terms(loss, residual.detach())
+            ends.append(max(ends[-1] + 1, round(share * len(W_dec) * entries.across.world)))
+        goal = target - weights["b_dec"]
+        loss, residual = entries.nested_errors(goal, values, W_dec, ends[1:])
+        return Terms(loss / len(ENDS), residual)

@@ -22,7 +22,6 @@ class TopK(Architecture):
     """a = TopK_k(W_enc (x − b_dec) + b_enc)₊,  x̂ = W_decᵀ a + b_dec."""
 
     each_alone = False
-    proposes = True
 
     def keep(self, pre: Tensor, dictionary: Dictionary) -> Kept:
         return of_columns(*top_k(pre, min(dictionary.k, dictionary.width)))

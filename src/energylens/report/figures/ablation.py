@@ -10,8 +10,7 @@ from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.places import site_label
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import interval, number, percent
+from energylens.results.format import interval, number, percent, several
 
 FINDING = ("beyond_share", "rate_at_05", "largest_efas", "covarying")
 QUALITY = ("calibration", "fvu", "loss_recovered")

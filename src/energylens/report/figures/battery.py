@@ -8,8 +8,7 @@ from energylens.report.axes import Axes, Curve, frame, name_curves
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import number, percent
+from energylens.results.format import number, percent, several
 
 METHOD = ("method-battery", "the battery")
 OURS = "energylens"

@@ -11,8 +11,7 @@ from energylens.report.feature_table import names
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import number, p_value
+from energylens.results.format import number, p_value, several
 
 ACCURACY, EVERY_TASK = "accuracy", "all tasks"
 VERBS = {"ablate": "Ablated", "double": "Doubled", "clamp": "Clamped at their largest"}

@@ -8,8 +8,7 @@ from energylens.report.axes import Axes, frame
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import number, percent
+from energylens.results.format import number, percent, several
 
 BINS = 40
 METHOD = ("method-browse", "labels, partners, neighbours")

@@ -10,8 +10,7 @@ from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.places import site_label
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import fixed, interval
+from energylens.results.format import fixed, interval, several
 
 COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("n_contexts", "contexts", False), ("n_documents", "documents", False),

@@ -9,8 +9,7 @@ from energylens.report.feature_table import names
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import interval, number, percent
+from energylens.results.format import interval, number, percent, several
 
 MOST_FEATURES, MOST_CLASSES = 20, 20
 LARGEST = 15  # points across, of the largest change

@@ -14,8 +14,7 @@ from energylens.report.axes import Axes, frame, zero
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import interval, percent
+from energylens.results.format import interval, percent, several
 
 NAMES = {
     "efas": "|EFAS|, other text",

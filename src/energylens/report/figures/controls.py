@@ -10,8 +10,7 @@ from energylens.report.axes import Axes, frame
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import HEADLINES, Records, Table
-from energylens.report.text import several
-from energylens.results.format import percent
+from energylens.results.format import percent, several
 
 NOMINAL = 0.05
 REAL = "the real features"

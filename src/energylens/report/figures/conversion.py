@@ -9,8 +9,7 @@ from energylens.report.axes import Axes, frame
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import number
+from energylens.results.format import number, several
 
 LOOKS = (
     ("difference", "read back from the files", "dot"),

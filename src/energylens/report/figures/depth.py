@@ -11,8 +11,7 @@ from energylens.report.palette import LIGHT
 from energylens.report.places import depth as blocks_below
 from energylens.report.places import site_label
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import interval, number
+from energylens.results.format import interval, number, several
 
 # Times the median norm from which the first position is worth a word.
 MASSIVE = 3

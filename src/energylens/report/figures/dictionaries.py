@@ -9,8 +9,7 @@ from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.places import site_label
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import interval, number
+from energylens.results.format import interval, number, several
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("layer", "layer"), ("d_in", "d_in"), ("width", "width"), ("k", "k"), ("tokens", "tokens"),

@@ -9,8 +9,7 @@ from energylens.report.axes import Axes, Curve, Label, frame, name_curves, place
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import interval, number, percent
+from energylens.results.format import interval, number, percent, several
 
 ITSELF, RANDOM, ELSEWHERE = "dictionary", "random", "random_weights"
 CALLED = {

@@ -15,8 +15,7 @@ from energylens.report.figures.evaluation import (
 )
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import interval, number
+from energylens.results.format import interval, number, several
 
 METHOD = ("method-labels", "labels: probes, control, absorption")
 SHAPES = {ITSELF: "o", RANDOM: "X", "raw": "s", "pca": "D", "short": "^"}

@@ -9,8 +9,7 @@ from energylens.report.figure import Figure, Marks, Panel
 from energylens.report.figures.evaluation import METHOD, numbers, words
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import fixed, number, percent
+from energylens.results.format import fixed, number, percent, several
 
 LANES = (
     ("stable_rank", "stable_rank_isotropic", "stable rank (÷ isotropic)"),

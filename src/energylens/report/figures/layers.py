@@ -9,8 +9,7 @@ from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.places import depths, site_label
 from energylens.report.records import HEADLINES, Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import number
+from energylens.results.format import number, several
 
 COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("layer", "layer", False), ("scored", "scored", False), ("undefined", "undefined", False),

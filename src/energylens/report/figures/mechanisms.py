@@ -8,8 +8,7 @@ from energylens.report.axes import Axes, frame
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import interval, number, p_value
+from energylens.results.format import interval, number, p_value, several
 
 METHOD = ("method-mechanisms", "events beside quiet windows")
 KINDS = {"jump": "jumps", "fast": "fast moments", "planted": "planted events"}

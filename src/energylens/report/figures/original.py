@@ -10,8 +10,7 @@ from energylens.report.axes import Axes, Curve, frame, name_curves
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import number, percent
+from energylens.results.format import number, percent, several
 
 METHOD = ("method-original", "the original's definitions")
 STORED, TRUE, OURS = "global_z_stored", "global_z", "energylens"

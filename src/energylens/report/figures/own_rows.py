@@ -9,8 +9,7 @@ from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.places import site_label
 from energylens.report.records import HEADLINES, Records, Table
-from energylens.report.text import several
-from energylens.results.format import p_value, percent
+from energylens.results.format import p_value, percent, several
 
 Z95 = 1.96
 # Follows the energy too, if less: in few dimensions a random direction carries some of each class.

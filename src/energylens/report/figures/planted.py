@@ -9,8 +9,7 @@ from energylens.report.axes import Axes, Curve, frame, name_curves
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import interval, number, percent
+from energylens.results.format import interval, number, percent, several
 
 SHADES = ("dot", "repulsor", "attractor", "accent", "ink")
 MARKERS = "osD^v"

@@ -10,8 +10,7 @@ from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.places import site_label
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import interval, number, p_value
+from energylens.results.format import interval, number, p_value, several
 
 COLOURS = ("accent", "attractor", "repulsor", "ink")
 MARKERS = "os^D"

@@ -11,8 +11,7 @@ from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.places import depth as blocks_below
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import interval
+from energylens.results.format import interval, several
 
 LEVEL = 0.05
 BAND = 5.0  # points

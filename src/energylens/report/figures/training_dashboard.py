@@ -9,9 +9,8 @@ from energylens.report.axes import Axes, Curve, frame, name_curves
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
 from energylens.report.training_runs import Trainings, colour, label, thirds, trainings
-from energylens.results.format import number, percent
+from energylens.results.format import number, percent, several
 
 BINS = 20
 LEVEL = 0.05

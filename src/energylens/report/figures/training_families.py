@@ -8,9 +8,8 @@ from energylens.report.axes import Axes, frame
 from energylens.report.figure import Column, Figure, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records
-from energylens.report.text import several
 from energylens.report.training_runs import Trainings, colour, label, thirds, trainings
-from energylens.results.format import number, percent
+from energylens.results.format import number, percent, several
 
 BINS, LAYERS = 20, 10
 

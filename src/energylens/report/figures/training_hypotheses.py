@@ -1,5 +1,6 @@
 """Which statements about training hold up? Each effect on the scale of its own null."""
 
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -8,11 +9,11 @@ from energylens.report.axes import Axes, frame
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
+from energylens.results.format import several
 
 MOST = 12.0  # standard deviations of the null that are drawn
 BAND = 1.96
-WORDS = ("question", "hypothesis", "quantity", "unit", "n_unit", "verdict")
+WORDS = ("question", "hypothesis", "measure", "quantity", "unit", "n_unit", "verdict")
 NUMBERS = ("effect", "low", "high", "null_mean", "null_sd", "p", "q", "n")
 
 
@@ -62,12 +63,23 @@ def _draw(axes: Axes, *, table: Table, rows: np.ndarray) -> Marks:
     for mask, face in ((held, LIGHT["accent"]), (~held, LIGHT["paper"])):
         axes.plot(value[mask], y[mask], "o", ms=6, color=face, mec=LIGHT["accent"], mew=1.3,
                   zorder=3)  # fmt: skip
-    names = [_wrapped(table.text("hypothesis")[row]) for row in rows]
+    names = [_wrapped(name) for name in _names(table, rows)]
     axes.set_yticks(y, names, fontsize=10.5)
     axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     axes.set_xlim(-MOST - 0.4, MOST + 0.4)
     axes.grid(visible=False, axis="y")
     return Marks(x=value, y=y, rows=rows)
+
+
+def _names(table: Table, rows: np.ndarray) -> list[str]:
+    """What is claimed, and of which measure where it is claimed of several."""
+    claims, measures = table.text("hypothesis"), table.text("measure")
+    asked = Counter(claims[row] for row in rows)
+    return [
+        f"{claims[row]}, {measures[row].replace('_', ' ')}" if asked[claims[row]] > 1
+        else claims[row].replace("_", " ")
+        for row in rows
+    ]  # fmt: skip
 
 
 def _wrapped(text: str, width: int = 40) -> str:

@@ -9,8 +9,7 @@ from energylens.report.axes import Axes, Curve, frame, name_curves
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import interval, number, percent
+from energylens.results.format import interval, number, percent, several
 
 MOST_LINES = 24
 MOST_PLACES = 48

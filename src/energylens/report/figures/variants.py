@@ -8,8 +8,7 @@ from energylens.report.axes import Axes, frame
 from energylens.report.figure import Column, Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table
-from energylens.report.text import several
-from energylens.results.format import fixed, percent
+from energylens.results.format import fixed, percent, several
 
 NAMES = {
     "within": "within documents", "active": "active tokens alone", "ranks": "ranks (Spearman)",

@@ -9,8 +9,7 @@ from energylens.report.feature_table import by_strength, columns, names, peak_to
 from energylens.report.figure import Figure, Marks, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records, Table, finite
-from energylens.report.text import several
-from energylens.results.format import interval, number
+from energylens.results.format import interval, number, several
 
 LEVEL = 0.05
 LABELLED = 7

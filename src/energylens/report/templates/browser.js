@@ -49,7 +49,7 @@ class Browser {
 
   kind(column) {
     return ["row", "token", "label"].filter((name) => name === column.name)
-      .concat(column.number ? "n" : [], column.wide ? "wide" : [], column.name === "spark" ? "figure" : []).join(" ") || null;
+      .concat(column.number ? "n" : [], column.wide ? "wide" : [], column.long ? "long" : [], column.name === "spark" ? "figure" : []).join(" ") || null;
   }
 
   choice({ id, label, all, of, values }) {
@@ -162,7 +162,7 @@ class Browser {
 
   link(feature) {
     return make("a", { href: this.place(feature), title: feature.key },
-      make("i", { class: `mark ${feature.mark}`.trim(), "aria-hidden": "true" }), feature.name);
+      make("i", { class: `mark ${feature.mark}`.trim(), "aria-hidden": "true" }), feature.shown ?? feature.name);
   }
 
   mark() {

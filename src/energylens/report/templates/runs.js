@@ -85,14 +85,15 @@ VIEWS.runs = class {
 
   constructor(index) {
     this.noun = "training";
+    const seeds = new Set(index.seed).size > 1; // the data stand in a column of their own
     this.features = index.runs.map((run, row) => ({
-      row, feature: row, site: "runs", key: `${run}/${row}`, name: run, family: index.family[row], dataset: index.dataset[row],
+      row, feature: row, site: "runs", key: `${run}/${row}`, name: run, shown: seeds ? `${index.architecture[row]} ${index.seed[row]}` : index.architecture[row], family: index.family[row], dataset: index.dataset[row],
       architecture: index.architecture[row], seed: index.seed[row], parameters: index.parameters[row], num_steps: index.num_steps[row],
       interval: index.interval[row], accuracy: index.final_accuracy[row], chance: index.chance_accuracy[row],
       events: index.events[row], spark: index.spark[row] ?? [], token: "", mark: index.events[row] ? "labelled" : "",
     }));
     this.columns = [
-      { name: "row", label: "training" },
+      { name: "row", label: "training", long: true },
       { name: "dataset", label: "data", text: true },
       { name: "accuracy", label: "accuracy", show: (value) => fixed(value, 2), number: true, wide: true },
       { name: "events", label: "events", show: (value) => number(value), number: true },

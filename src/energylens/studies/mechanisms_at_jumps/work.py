@@ -13,9 +13,10 @@ from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, Store
 from energylens.dynamics.jumps import JumpOptions
 from energylens.dynamics.planner import CheckpointPlan
-from energylens.dynamics.tables import measurements_table, training_table
+from energylens.dynamics.tables import history_tables
 from energylens.results.record import Summary
-from energylens.sources.examples import EXAMPLE_SETS, split
+from energylens.sources.examples import split
+from energylens.sources.examples_by_name import examples_named
 from energylens.sources.suite_networks import Architecture, architecture
 from energylens.studies.dynamics_analysis.events import JUMPS, jump_rows
 from energylens.studies.mechanisms_at_jumps import MechanismsAtJumps
@@ -45,7 +46,6 @@ from energylens.studies.mechanisms_at_jumps.trainings import (
 )
 from energylens.studies.study import pin_inputs
 from energylens.studies.track_training import TrackTraining
-from energylens.studies.track_training.work import Material as Tracked
 from energylens.studies.track_training.work import trained_row
 
 Row = dict[str, Any]
@@ -96,7 +96,7 @@ def _wanted(options: MechanismsAtJumps) -> list[Architecture]:
 
 
 def _material(options: MechanismsAtJumps, store: Store) -> Material:
-    examples = EXAMPLE_SETS[options.dataset].load()
+    examples = examples_named(options.dataset)
     pin_inputs(store, {
         "examples": {"name": examples.name, "source": examples.source, "sha256": examples.sha256,
                      "examples": len(examples)},
@@ -126,8 +126,7 @@ def _watch(one: Architecture, material: Material, store: Store, progress: Progre
         f"{run}.watched", scratch=True, tensors={f"{run}.trained": _state(module)},
         tables={
             f"{run}.jumps": jump_table, f"{run}.moments": table(map(asdict, moments)),
-            f"{run}.measurements": measurements_table({run: history}),
-            f"{run}.training": training_table({run: history}),
+            **{f"{run}.{name}": kept for name, kept in history_tables({run: history}).items()},
         },
         records={
             f"{run}.row": row, f"{run}.sha256": weights_sha256(module),
@@ -142,8 +141,7 @@ def _row(one: Architecture, module: nn.Module, material: Material, last_loss: fl
     as_tracked = TrackTraining(
         dataset=options.dataset, seed=options.seed, steps=options.steps, interval=options.interval
     )
-    tracked = Tracked(parts=material.parts, probe=material.probe.inputs)
-    row = trained_row(one, module, tracked, as_tracked, last_loss=last_loss)
+    row = trained_row(one, module, material.parts.held_out, as_tracked, last_loss=last_loss)
     return row | {"run": one.name}
 
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float64
@@ -12,7 +13,7 @@ from torch import Tensor
 from energylens.dynamics.original import THRESHOLD, global_z_jumps
 from energylens.dynamics.original_plan import checkpoint_steps
 from energylens.dynamics.trend import saturating_basis
-from energylens.results.format import number, percent
+from energylens.results.format import number, percent, several
 from energylens.stats.changing_noise import changes_without_jumps
 from energylens.stats.interval import Interval
 from energylens.studies.ndt_import.comparison import (
@@ -22,7 +23,6 @@ from energylens.studies.ndt_import.comparison import (
     ends_of,
     rate,
     runs_of,
-    several,
     spread,
     with_null,
 )
@@ -157,62 +157,41 @@ def _timing(material: Material, null: JumpNull) -> Iterator[Compared]:
     early, late = rate(true.early, true.jumps), rate(true.late, true.jumps)
     early_null, late_null = spread(null.early), spread(null.late)
     right = [float(part.sum() / stored.jumps.sum()) for part in (stored.early, stored.late)]
+    common: dict[str, Any] = {"unit": "of jumps", "null": FALLING, "how": TRUE, "n": len(names)}
+    of_early: dict[str, Any] = common | {
+        "corrected": float(early.estimate), "ends": ends_of(early),
+        "null_mean": early_null[0], "null_sd": early_null[1],
+    }  # fmt: skip
     reproduced = claimed["early_percentage"] / 100
     yield Compared(
-        quantity="early_share",
-        label="Jumps in the first tenth of training",
-        unit="of jumps",
-        reproduced=reproduced,
-        corrected=float(early.estimate),
-        ends=ends_of(early),
-        null_mean=early_null[0],
-        null_sd=early_null[1],
-        null=FALLING,
-        how=TRUE,
-        n=len(names),
+        quantity="early_share", label="Jumps in the first tenth of training",
+        reproduced=reproduced, **of_early,
         sentence=f"{beside_claim('early_share', reproduced, names, share=True)}, with a sample"
         f" index taken for a training step; in right units the same jumps are {percent(right[0])},"
         f" and those of the true rank {with_null(float(early.estimate), ends_of(early), NOWHERE)},"
         f" where noise that only falls in size has {percent(early_null[0])} and jumps at any time"
         " 10 %.",
-    )
+    )  # fmt: skip
     cut = early_late(material.stored.jumps)["early_fraction"]
     dropped = sum(row["phase"] == 0 for row in material.stored.jumps)
     yield Compared(
-        quantity="early_share_cut",
-        label="Early jumps as its other report counts",
-        unit="of jumps",
-        reproduced=cut,
-        corrected=float(early.estimate),
-        ends=ends_of(early),
-        null_mean=early_null[0],
-        null_sd=early_null[1],
-        null=FALLING,
-        how=TRUE,
-        n=len(names),
+        quantity="early_share_cut", label="Early jumps as its other report counts",
+        reproduced=cut, **of_early,
         sentence=f"{beside_claim('early_share_cut', cut, names, share=True)}: its second early"
         f" share leaves out {dropped:,} jumps at the very first measurement.",
-    )
+    )  # fmt: skip
     phases = [row["phase"] for row in material.stored.jumps]
     largest = max(phases, default=NOWHERE)
     reproduced = claimed["late_percentage"] / 100
     yield Compared(
-        quantity="late_share",
-        label="Jumps after half of training",
-        unit="of jumps",
-        reproduced=reproduced,
-        corrected=float(late.estimate),
-        ends=ends_of(late),
-        null_mean=late_null[0],
-        null_sd=late_null[1],
-        null=FALLING,
-        how=TRUE,
-        n=len(names),
+        quantity="late_share", label="Jumps after half of training",
+        reproduced=reproduced, corrected=float(late.estimate), ends=ends_of(late),
+        null_mean=late_null[0], null_sd=late_null[1], **common,
         sentence=f"{beside_claim('late_share', reproduced, names, share=True)}: its phase cannot"
         f" pass {number(_reach(material.experiments), digits=4)} and is {number(largest, digits=4)}"
         f" at most; in right units {percent(right[1])} of the same jumps are late, and of the true"
         f" rank's {with_null(float(late.estimate), ends_of(late), late_null[0])}.",
-    )
+    )  # fmt: skip
 
 
 def _reach(experiments: Sequence[Experiment]) -> float:

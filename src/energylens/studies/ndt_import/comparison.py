@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from energylens.results.format import number, percent
+from energylens.results.format import number, percent, several
 from energylens.results.record import Estimate
 from energylens.stats.interval import Interval
 from energylens.stats.rates import clustered_rate_interval
@@ -127,13 +127,3 @@ def runs_of(count: int) -> str:
         ('1 run', '14 runs')
     """
     return several(count, "run")
-
-
-def several(count: int, noun: str) -> str:
-    """A count with its noun.
-
-    Example:
-        >>> several(1, "jump"), several(7025, "jump")
-        ('1 jump', '7,025 jumps')
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -8,8 +8,8 @@ import pyarrow as pa
 import torch
 
 from energylens.dynamics.original import falling_loss_share
+from energylens.dynamics.tables import history_tables
 from energylens.studies.dynamics_analysis.events import JUMPS
-from energylens.studies.dynamics_analysis.records import history_tables
 from energylens.studies.ndt_import.compared_jumps import GAUSSIAN
 from energylens.studies.ndt_import.comparison import Compared
 from energylens.studies.ndt_import.material import (

@@ -24,7 +24,8 @@ class NdtSuite:
 
     datasets: tuple[str, ...] = ()
     """Sets of examples; default: all of the suite, mnist-10k, digits, mnist1d, speeches and
-    breast-cancer. Others, such as fashion-mnist from a hub, are trained on where asked for."""
+    breast-cancer. Others are trained on where asked for: fashion-mnist, cifar10 or ag-news from a
+    hub, hf:owner/name#given,label, an .npz file, a folder with IDX files such as QMNIST's."""
 
     architectures: tuple[str, ...] = ()
     """Networks; default: all of the suite."""
@@ -44,8 +45,9 @@ class NdtSuite:
     lr: Annotated[float, Range(1e-8, 10.0)] = 1e-3
     """Learning rate of Adam."""
 
-    probe: Annotated[int, Range(4, 10**5)] = 160
-    """Held-out examples that networks are looked at on, in two halves."""
+    probe: Annotated[int, Range(0, 10**5)] = 0
+    """Held-out examples that networks are looked at on, in two halves; 0: 160 for perceptrons, 96
+    where each gives many rows."""
 
     centred: bool = True
     """Whether the mean activation is taken off before dimensions are measured."""

@@ -9,15 +9,15 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from energylens.results.format import number, p_value
+from energylens.results.format import several
 from energylens.results.record import Control, Estimate, Summary
 from energylens.stats.rates import wilson_interval
 from energylens.studies.ndt_suite import NdtSuite
 from energylens.studies.ndt_suite.grid import GRID, steps_of
 
 Row = Mapping[str, Any]
-SUPPORTED = "supported"
-TOLD = 3  # hypotheses that the finding names
+SUPPORTED, CONTRADICTED = "supported", "contradicted"
+TOLD = 3  # statements that the finding names
 CARDS = 4
 
 
@@ -63,28 +63,30 @@ def _subject(runs: Sequence[Row]) -> str:
 
 
 def _finding(runs: Sequence[Row], hypotheses: Sequence[Row]) -> str:
-    """Which hypotheses hold, strongest first, and how many cannot be told from their nulls."""
-    held = sorted(
-        (row for row in hypotheses if row["verdict"] == SUPPORTED), key=lambda row: row["q"]
+    """How many statements hold, those with the least q, and those of which the opposite holds."""
+    held = [row for row in hypotheses if row["verdict"] == SUPPORTED]
+    text = (
+        f"{len(held)} of {several(len(hypotheses), 'statement')} about"
+        f" {several(len(runs), 'training')} {'holds' if len(held) == 1 else 'hold'} beyond"
+        f" {'its null' if len(held) == 1 else 'their nulls'} (q ≤ .05)"
     )
-    text = f"Of {len(hypotheses)} hypotheses on {len(runs)} trainings {len(held)} hold"
-    if not held:
-        return f"{text}: none can be told from its null at q ≤ .05."
-    told = "; ".join(
-        f"{_claim(row)} ({_effect(row)}, q {p_value(row['q'])})" for row in held[:TOLD]
-    )
-    return f"{text} against their nulls at q ≤ .05{', first' if len(held) > TOLD else ''}: {told}."
+    claims = _claims(held)
+    if claims:
+        text += f"{', first' if len(claims) > TOLD else ''}: {'; '.join(claims[:TOLD])}"
+    against = _claims([row for row in hypotheses if row["verdict"] == CONTRADICTED])
+    return f"{text}." + (f" Contradicted: {'; '.join(against[:TOLD])}." if against else "")
+
+
+def _claims(rows: Sequence[Row]) -> list[str]:
+    """What is claimed, whatever the measure, the least q first."""
+    ordered = sorted(rows, key=lambda row: float(row["q"]))
+    return list(dict.fromkeys(str(row["hypothesis"]) for row in ordered))
 
 
 def _claim(row: Row) -> str:
     """The hypothesis, and of which measure it is asked."""
     measure = str(row.get("measure") or "").replace("_", " ")
     return row["hypothesis"] + (f", {measure}" if measure else "")
-
-
-def _effect(row: Row) -> str:
-    null = f" against {number(row['null_mean'])}" if math.isfinite(row["null_mean"]) else ""
-    return f"{number(row['effect'])} {row['unit']}{null}".strip()
 
 
 def _detail(runs: Sequence[Row], tables: Mapping[str, pa.Table]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from energylens.core.errors import BadInput
 from energylens.core.ports import Task
+from energylens.sources.examples_by_name import short_name
 from energylens.studies.ndt_suite import NdtSuite
 from energylens.studies.track_training import TrackTraining
 
@@ -30,6 +31,7 @@ QUICK: dict[str, tuple[str, ...]] = {
 }
 STEPS, QUICK_STEPS = 2_000, 400
 FEWEST_LOOKS = 64  # below it the last quarter, the plateau, has too few for its noise
+START = 8.0  # seconds until a process trains
 SHARED = ("interval", "batch", "lr", "probe", "centred", "threads")
 Cell = tuple[str, str]
 
@@ -48,6 +50,9 @@ def cells(options: NdtSuite) -> list[Cell]:
         values = getattr(options, name)
         if twice := [value for value in values if values.count(value) > 1]:
             raise BadInput(f"option --{name} has {twice[0]} twice: give each value once")
+    names = [short_name(dataset) for dataset in options.datasets]
+    if alike := [name for name in names if names.count(name) > 1]:
+        raise BadInput(f"two of --datasets would both be called {alike[0]}: rename one")
     looks = steps_of(options) // options.interval + 1
     if looks < FEWEST_LOOKS:
         raise BadInput(
@@ -82,11 +87,12 @@ def tasks_of(options: NdtSuite) -> list[Task]:
     tasks = [
         Task(
             study="track-training", options=training(options, dataset, architectures, seed),
-            folder=Path(f"{label}-{dataset}-seed-{seed}"),
+            folder=Path(f"{label}-{short_name(dataset)}-seed-{seed}"),
+            work=_work(dataset, architectures, steps_of(options)),
         )
         for seed in options.seeds for dataset, label, architectures in _shared(cells(options))
     ]  # fmt: skip
-    return sorted(tasks, key=_cost, reverse=True)
+    return sorted(tasks, key=lambda task: task.work, reverse=True)
 
 
 def _shared(chosen: Sequence[Cell]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -98,14 +104,16 @@ def _shared(chosen: Sequence[Cell]) -> Iterator[tuple[str, str, tuple[str, ...]]
         yield dataset, name, tuple(architecture for _, architecture in group)
 
 
-def _cost(task: Task) -> float:
-    """Roughly how long it takes, so that no long task is left to the end."""
-    size = {"transformer_deep": 6, "transformer_medium": 4, "transformer_shallow": 2,
-            "transformer_narrow": 2, "cnn_deep": 3, "cnn_medium": 2, "cnn_shallow": 1}  # fmt: skip
-    small = task.options.dataset != "mnist-10k"
-    return sum(
-        size.get(name, 0.2) * (0.2 if name.startswith("cnn") and small else 1.0)
-        for name in task.options.architectures
+def _work(dataset: str, architectures: Sequence[str], steps: int) -> float:
+    """Roughly the seconds on one core, so that no long task is left to the end and the time that is
+    left can be told."""
+    size = {"transformer_deep": 220.0, "transformer_medium": 150.0, "transformer_shallow": 75.0,
+            "transformer_narrow": 55.0, "cnn_deep": 90.0, "cnn_medium": 65.0,
+            "cnn_shallow": 35.0}  # fmt: skip
+    small = dataset in ("digits", "mnist1d")  # images of fewer pixels to convolve
+    return START + steps / 1000 * sum(
+        size.get(name, 4.0) * (0.2 if name.startswith("cnn") and small else 1.0)
+        for name in architectures
     )
 
 

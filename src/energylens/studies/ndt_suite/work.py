@@ -30,7 +30,6 @@ def run(
     tasks = tasks_of(options)
     finished = launch(tasks)
     pin_inputs(store, _inputs(finished))
-    torch.set_num_threads(options.threads or torch.get_num_threads())
     joined = {
         name: pa.concat_tables(
             [finished[task.folder.name].table(name) for task in tasks], promote_options="default"

@@ -8,9 +8,9 @@ import torch
 
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, Store
+from energylens.dynamics.tables import history_tables
 from energylens.results.format import number
 from energylens.results.record import Control, Estimate, Summary
-from energylens.studies.dynamics_analysis.records import history_tables
 from energylens.studies.energy_lens.tables import table
 from energylens.studies.phase_changes import PhaseChange
 from energylens.studies.phase_changes.addition import addition

@@ -10,10 +10,10 @@ import torch
 from energylens.core.ports import Launch, Progress, Store
 from energylens.dynamics.history import History
 from energylens.dynamics.jumps import JumpOptions
+from energylens.dynamics.tables import histories_of
 from energylens.results.record import Summary
 from energylens.studies.dynamics_analysis.analyse import MEASURES, analyse
 from energylens.studies.dynamics_analysis.events import JUMPS, jump_rows
-from energylens.studies.dynamics_analysis.records import histories_of
 from energylens.studies.energy_lens.tables import table
 from energylens.studies.phase_changes import PhaseChanges
 from energylens.studies.phase_changes.dates import NETWORK, date_rows

@@ -18,8 +18,9 @@ class TrackTraining:
     """Train networks of some architectures one after another, and look at each every few steps."""
 
     dataset: str = "mnist-10k"
-    """What is learned: mnist-10k, digits, mnist1d, breast-cancer, speeches, or from a hub
-    fashion-mnist, cifar10 or ag-news."""
+    """What is learned: mnist-10k, digits, mnist1d, breast-cancer, speeches, from a hub
+    fashion-mnist, cifar10, ag-news or hf:owner/name#given,label; or an .npz file with images and
+    labels, or a folder with IDX files such as those of QMNIST."""
 
     architectures: tuple[str, ...] = ("mlp_shallow_2",)
     """Networks, as in ndt-suite: mlp_narrow, cnn_deep, transformer_shallow and others."""
@@ -39,9 +40,10 @@ class TrackTraining:
     lr: Annotated[float, Range(1e-8, 10.0)] = 1e-3
     """Learning rate of Adam."""
 
-    probe: Annotated[int, Range(4, 10**5)] = 160
-    """Held-out examples that networks are looked at on, in two halves; fewer if there are not as
-    many."""
+    probe: Annotated[int, Range(0, 10**5)] = 0
+    """Held-out examples that networks are looked at on, in two halves, fewer if there are not as
+    many; 0: 160, or 96 where each gives many rows, as the words of a text and the pixels of an
+    image do."""
 
     centred: bool = True
     """Whether the mean activation is taken off before dimensions are measured."""

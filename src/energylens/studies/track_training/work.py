@@ -13,13 +13,15 @@ from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, Store
 from energylens.dynamics.look import TrackOptions
-from energylens.dynamics.tables import measurements_table, training_table
+from energylens.dynamics.tables import history_tables
 from energylens.dynamics.tracker import Tracker
 from energylens.dynamics.training import TrainingPlan, correct, train_classifier
 from energylens.results.record import Summary
-from energylens.sources.examples import EXAMPLE_SETS, Examples, Split, split
+from energylens.sources.examples import Examples, Split, split
+from energylens.sources.examples_by_name import examples_named, short_name
 from energylens.sources.suite_networks import (
     Architecture,
+    Family,
     architecture,
     network,
     tracked_sites,
@@ -30,6 +32,9 @@ from energylens.studies.track_training import TrackTraining
 from energylens.studies.track_training.finding import summarise
 
 Row = dict[str, Any]
+PROBE: dict[Family, int] = {"mlp": 160, "cnn": 96, "transformer": 96}
+FEWEST = 4
+"""Examples of a probe: two a half."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +42,11 @@ class Material:
     """What all networks of a run share.
 
     Attributes:
-        probe: The held-out examples that they are looked at on, drawn at random.
+        drawn: The held-out examples in random order: networks are looked at on the first of them.
     """
 
     parts: Split
-    probe: Tensor
+    drawn: Tensor
 
 
 def run(
@@ -50,12 +55,12 @@ def run(
     """Networks of all architectures; one that was finished is read back."""
     torch.set_num_threads(options.threads or torch.get_num_threads())
     wanted = _wanted(options)
-    examples = EXAMPLE_SETS[options.dataset].load()
+    examples = examples_named(options.dataset)
     pin_inputs(store, {"examples": _identity(examples), "seeds": {"seed": options.seed}})
     material = gather(examples, options)
     for one in wanted:
         if not store.done(_part(options, one)):
-            say(f"training {one.name} on {options.dataset}, seed {options.seed}")
+            say(f"training {one.name} on {examples.name}, seed {options.seed}")
             _train(one, material, options, store, progress)
     tables = {
         name: pa.concat_tables(
@@ -71,12 +76,14 @@ def _wanted(options: TrackTraining) -> list[Architecture]:
     names = options.architectures
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInput(f"option --architectures has {twice[0]} twice: give each value once")
+    if 0 < options.probe < FEWEST:
+        raise BadInput(f"option --probe takes {FEWEST} examples or more, got {options.probe}")
     return [architecture(name) for name in names]
 
 
 def _part(options: TrackTraining, one: Architecture) -> str:
     """Name of a run: what is trained on what, and from which seed."""
-    return f"{one.name}_{options.dataset}_{options.seed}"
+    return f"{one.name}_{short_name(options.dataset)}_{options.seed}"
 
 
 def _identity(examples: Examples) -> dict[str, Any]:
@@ -90,8 +97,8 @@ def gather(examples: Examples, options: TrackTraining) -> Material:
     """Split the examples, and draw those that are looked at."""
     drawn = torch.Generator().manual_seed(options.seed)
     parts = split(examples, drawn)
-    chosen = torch.randperm(len(parts.held_out), generator=drawn)[: options.probe]
-    return Material(parts=parts, probe=parts.held_out.inputs[chosen])
+    order = torch.randperm(len(parts.held_out), generator=drawn)
+    return Material(parts=parts, drawn=parts.held_out.inputs[order])
 
 
 def _train(
@@ -103,8 +110,9 @@ def _train(
     module = network(one, train.shape, len(train.classes), weights, words=train.words)
     folder = store.workplace(run)
     checkpoint = FolderCheckpoint(folder / "checkpoint", seconds=options.checkpoint_seconds)
+    probe = material.drawn[: options.probe or PROBE[one.family]]
     tracker = Tracker(
-        module, material.probe, tracked_sites(module), every=options.interval,
+        module, probe, tracked_sites(module), every=options.interval,
         options=TrackOptions(centred=options.centred), folder=folder / "looks",
     )  # fmt: skip
     losses: list[Tensor] = []
@@ -123,12 +131,11 @@ def _train(
             checkpoint=checkpoint, generators={"weights": weights}, progress=progress, label=run,
         )  # fmt: skip
         history = tracker.history()
-    row = trained_row(one, module, material, options, last_loss=float(history.training["loss"][-1]))
+    row = trained_row(
+        one, module, material.parts.held_out, options, last_loss=float(history.training["loss"][-1])
+    )
     row |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - ticks}
-    tables = {
-        "runs": pa.Table.from_pylist([row]), "measurements": measurements_table({run: history}),
-        "training": training_table({run: history}),
-    }  # fmt: skip
+    tables = {"runs": pa.Table.from_pylist([row]), **history_tables({run: history})}
     store.save(run, tables={f"{run}.{name}": table for name, table in tables.items()}, scratch=True)
 
 
@@ -141,13 +148,12 @@ def _plan(options: TrackTraining) -> TrainingPlan:
 def trained_row(
     one: Architecture,
     module: nn.Module,
-    material: Material,
+    held_out: Examples,
     options: TrackTraining,
     *,
     last_loss: float,
 ) -> Row:
     """A row of the table `runs`, but for the time it took."""
-    held_out = material.parts.held_out
     right = correct(module, held_out.inputs, held_out.labels)
     units = torch.bincount(held_out.units)
     share = clustered_rate_interval(
@@ -155,7 +161,8 @@ def trained_row(
     )
     return {
         "run": _part(options, one), "architecture": one.name, "family": one.family,
-        "dataset": options.dataset, "seed": options.seed, "depth": one.depth, "width": one.width,
+        "dataset": short_name(options.dataset), "seed": options.seed,
+        "depth": one.depth, "width": one.width,
         "parameters": sum(weights.numel() for weights in module.parameters()),
         "num_steps": options.steps, "interval": options.interval,
         "final_accuracy": float(right.double().mean()),

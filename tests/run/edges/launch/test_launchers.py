@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +22,7 @@ from energylens.run.edges.launch.slurm import batch_script
 from energylens.run.execute import execute
 from energylens.run.launch import LAUNCHERS, Means, last_line, run_tasks
 from energylens.run.ledger import finished
+from energylens.run.progress import Lines
 from tests.run.test_execute import ROOT, outcome, run_record, toy, wait_for
 from tests.run.toy import Toy, Toys
 
@@ -137,6 +140,26 @@ def test_a_task_is_tried_for_as_long_as_it_comes_further(tmp_path):
     assert len(tries) == 4 and run_record(tmp_path / "tasks/long")["sittings"] == 4
 
 
+def test_the_share_of_the_work_is_told_not_of_the_tasks(tmp_path):
+    lines: list[str] = []
+    tasks = [replace(task, work=work) for task, work in zip(toys(), (80.0, 15.0, 5.0), strict=True)]
+
+    def launch(tasks, *, ended):
+        for task in tasks:
+            execute("toy", task.options, task.folder)
+            clock.now += task.work
+            ended(task, Ending(code=0))
+
+    clock = SimpleNamespace(now=0.0)
+    told = Lines(lines.append, clock=lambda: clock.now)
+    for _ in range(2):
+        run_tasks(tasks, root=tmp_path, launcher=launch, progress=told, say=lines.append)
+    assert lines == [
+        "3 tasks: 80 of 100 %, about 20 s left", "3 tasks: 95 of 100 %, about 5.0 s left",
+        "3 tasks: 100 % in 1 min 40 s", "3 tasks: 100 % in 0.0 s",
+    ]  # fmt: skip
+
+
 def test_a_task_that_breaks_alike_twice_is_given_up_whatever_it_wrote(tmp_path):
     tries = []
 
@@ -243,7 +266,7 @@ def test_the_batch_script_is_what_it_should_be(tmp_path, monkeypatch):
     task = Task(study="toy", options=Toy(subject="it's $HOME"), folder=folder / "one")
     script = batch_script([task, task], Means(workers=1, program=("energylens",)))
     quoted = "'--subject=it'\"'\"'s $HOME'"
-    assert f"0) command=(energylens run toy {quoted} --out '{folder}/one') ;;" in script
+    assert f"0) command=(energylens run toy {quoted} --no-page --out '{folder}/one') ;;" in script
     assert "#SBATCH --array=0-1%1\n" in script and "#SBATCH --requeue\n" in script
     assert f"#SBATCH --output={folder}/slurm-%A_%a.log\n" in script
     (tmp_path / "script").write_text(script)
