@@ -153,12 +153,28 @@ def test_only_the_rows_that_are_seen_are_in_the_page(visit):
         last = page.locator("#rows tr").last
         assert last.get_attribute("data-at") == "1199"
         name = last.locator("a").inner_text()
-        last.scroll_into_view_if_needed()
-        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
-        last.click()  # the list has been filled anew by now: what is under the pointer stays there
+        last.click()
         page.wait_for_function(
             "name => document.querySelector('#page h3').innerText === name", arg=name
         )
+
+
+def test_a_list_that_scrolls_under_a_press_loses_no_click(visit):
+    with visit() as page:
+        ready(page)
+        height = page.evaluate("$('list').scrollTop = 0, $('rows').children[0].offsetHeight")
+        scroll = "top => new Promise((done) => { $('list').scrollTop = top; setTimeout(done, 100); })"
+        page.evaluate(scroll, 20 * height - 1)
+        row = page.locator("#rows tr[data-at='22']")
+        name = row.locator("a").inner_text()
+        first = "Number($('rows').firstElementChild.dataset.at)"
+        before = page.evaluate(first)
+        row.hover()
+        page.mouse.down()
+        page.evaluate(scroll, 20 * height + 1)
+        assert page.evaluate(first) == before + 1, "other rows are drawn than when it was pressed"
+        page.mouse.up()
+        assert chosen(page) == name
 
 
 def test_a_feature_without_a_page_says_so(visit):

@@ -20,7 +20,9 @@ def visiting(chromium: Any, path: Path) -> Callable[..., AbstractContextManager[
 
     @contextmanager
     def opened(place: str = "", **options: Any) -> Iterator[Any]:
-        settings = {"viewport": {"width": 1280, "height": 900}} | options
+        # A page that still glides to its place moves under the pointer of a test.
+        still = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        settings = still | options
         context = chromium.new_context(**settings)
         page, seen = context.new_page(), Seen()
         page.set_default_timeout(30_000)

@@ -116,25 +116,40 @@ class Browser {
   }
 
   // Draw the rows that are seen and some beyond; what lies above and below is empty space.
-  fill() {
+  fill(again = false) {
     const list = $("list");
     const first = Math.max(0, Math.floor(list.scrollTop / this.height) - SPARE);
     const last = Math.min(this.shown.length, Math.ceil((list.scrollTop + list.clientHeight) / this.height) + SPARE);
-    if (this.drawn && this.drawn[0] === first && this.drawn[1] === last) return;
-    this.drawn = [first, last];
+    if (!again && this.drawn && this.drawn[0] === first && this.drawn[1] === last) return;
     const held = $("rows").contains(document.activeElement) ? document.activeElement.closest("tr").feature : null;
-    $("rows").replaceChildren(...this.shown.slice(first, last).map((feature, i) => this.row(feature, first + i)));
+    this.draw(first, last);
     const measured = $("rows").firstElementChild?.getBoundingClientRect().height;
     if (measured && Math.abs(measured - this.height) > 0.5) {
       this.height = measured;
-      this.drawn = null;
-      this.fill();
+      this.fill(true);
       return;
     }
     this.space("above", first);
     this.space("below", this.shown.length - last);
     this.mark();
-    if (held) ([...$("rows").children].find((row) => row.feature === held)?.querySelector("a") ?? list).focus({ preventScroll: true });
+    if (held && !$("rows").contains(document.activeElement)) {
+      ([...$("rows").children].find((row) => row.feature === held)?.querySelector("a") ?? list).focus({ preventScroll: true });
+    }
+  }
+
+  // A row that stays is left alone: a list that scrolls between press and release loses no click.
+  draw(first, last) {
+    const rows = $("rows");
+    const made = (from, to) => this.shown.slice(from, to).map((feature, i) => this.row(feature, from + i));
+    const [from, to] = this.drawn ?? [0, 0];
+    this.drawn = [first, last];
+    if (Math.max(first, from) >= Math.min(last, to)) {
+      rows.replaceChildren(...made(first, last));
+      return;
+    }
+    for (const row of [...rows.children]) if (row.dataset.at < first || row.dataset.at >= last) row.remove();
+    rows.prepend(...made(first, Math.max(first, from)));
+    rows.append(...made(Math.min(last, to), last));
   }
 
   space(id, rows) {
