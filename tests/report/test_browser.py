@@ -121,13 +121,19 @@ def test_columns_sort_both_ways_with_the_undefined_last(visit, records):
             assert None not in values[: len(known)]
 
 
+# A list hears of its scroll when the next frame is drawn.
+SCROLLED = """(top) => new Promise((done) => {
+  $('list').scrollTop = top;
+  requestAnimationFrame(() => requestAnimationFrame(done));
+})"""
+
+
 def walked_through(page, whole: int) -> list[float | None]:
     """The EFAS of every row, by scrolling through the list; few rows are in the page at a time."""
     found: dict[int, float | None] = {}
     at = 0
     while len(found) < whole and at < 200:
-        page.evaluate("(at) => { $('list').scrollTop = at * $('list').clientHeight; }", at)
-        page.wait_for_timeout(20)
+        page.evaluate(SCROLLED, at * page.evaluate("$('list').clientHeight"))
         rows = page.evaluate(ROWS)
         assert len(rows) < 100
         found |= dict(rows)
@@ -144,12 +150,10 @@ def test_only_the_rows_that_are_seen_are_in_the_page(visit):
     with visit() as page:
         ready(page)
         size = page.evaluate("$('list').scrollHeight")
-        page.evaluate("document.getElementById('list').scrollTop = 1e6")
-        page.wait_for_function(
-            "() => document.querySelector('#rows tr:last-child').dataset.at > 1000"
-        )
+        page.evaluate(SCROLLED, 1e6)
         assert page.locator("#rows tr").count() < 100
         assert abs(page.evaluate("$('list').scrollHeight") - size) < 40
+        assert page.evaluate("$('list').scrollTop + $('list').clientHeight") >= size - 1
         last = page.locator("#rows tr").last
         assert last.get_attribute("data-at") == "1199"
         name = last.locator("a").inner_text()
@@ -163,15 +167,14 @@ def test_a_list_that_scrolls_under_a_press_loses_no_click(visit):
     with visit() as page:
         ready(page)
         height = page.evaluate("$('list').scrollTop = 0, $('rows').children[0].offsetHeight")
-        scroll = "top => new Promise((done) => { $('list').scrollTop = top; setTimeout(done, 100); })"
-        page.evaluate(scroll, 20 * height - 1)
+        page.evaluate(SCROLLED, 20 * height - 1)
         row = page.locator("#rows tr[data-at='22']")
         name = row.locator("a").inner_text()
         first = "Number($('rows').firstElementChild.dataset.at)"
         before = page.evaluate(first)
         row.hover()
         page.mouse.down()
-        page.evaluate(scroll, 20 * height + 1)
+        page.evaluate(SCROLLED, 20 * height + 1)
         assert page.evaluate(first) == before + 1, "other rows are drawn than when it was pressed"
         page.mouse.up()
         assert chosen(page) == name

@@ -123,14 +123,15 @@ class Browser {
     if (!again && this.drawn && this.drawn[0] === first && this.drawn[1] === last) return;
     const held = $("rows").contains(document.activeElement) ? document.activeElement.closest("tr").feature : null;
     this.draw(first, last);
+    // The empty space before anything is measured: a list that is short for a moment jumps up from its end.
+    this.space("above", first);
+    this.space("below", this.shown.length - last);
     const measured = $("rows").firstElementChild?.getBoundingClientRect().height;
     if (measured && Math.abs(measured - this.height) > 0.5) {
       this.height = measured;
       this.fill(true);
       return;
     }
-    this.space("above", first);
-    this.space("below", this.shown.length - last);
     this.mark();
     if (held && !$("rows").contains(document.activeElement)) {
       ([...$("rows").children].find((row) => row.feature === held)?.querySelector("a") ?? list).focus({ preventScroll: true });
