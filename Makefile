@@ -26,7 +26,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-gpu check bench bench-features bench-quality bench-kills levels formats docs photographs lock clean
+.PHONY: help demo test test-slow test-gpu test-peers check bench bench-features bench-quality bench-kills levels formats docs photographs lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ check: $(DONE)/dev ## lint, format, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+test-peers: $(DONE)/peers-dev ## files of peers' programs by their own code; ndtracker's harness on our detector
+	@PYTHONPATH=src:. $(PEERS)/bin/python -m pytest tests/features/formats/test_peers.py tests/dynamics/test_ndtracker.py $(ARGS)
 
 bench: $(DONE)/dev $(DONE)/smollm2 ## run the short benchmarks; results in benchmarks/results
 	@for script in $(filter-out $(LONG),$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
@@ -126,6 +129,11 @@ $(DONE)/peers: $(DONE)/torch requirements/peers.txt requirements/peers-alone.txt
 	    $$into --no-deps --require-hashes --prefer-binary -r requirements/$$pins.txt || \
 	      echo "some of requirements/$$pins.txt could not be installed" >&2; \
 	  done
+	@touch $@
+
+$(DONE)/peers-dev: $(DONE)/peers requirements/dev.txt
+	@$(PEERS)/bin/python -m pip install -qq --no-input --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements/dev.txt
 	@touch $@
 
 $(DONE)/reference: $(DONE)/build requirements/reference.txt

@@ -1,6 +1,6 @@
 """The validity harness of ndtracker, unmodified, on our detector, where ndtracker is installed.
 
-`pip install ndtracker==2.0.0` makes these run; `make peers` has it. None of it is needed to run.
+`make test-peers` has it.
 """
 
 import warnings

@@ -1,7 +1,7 @@
 """Our reading beside the peers' own code, where it is installed; none of it is needed to run.
 
-`pip install sae-lens eai-sparsify dictionary-learning circuit-tracer` makes these run, each where
-its package is there (dictionary-learning imports nnsight, which is stood in for).
+`make test-peers` has them; each test runs where its package is there (dictionary-learning imports
+nnsight, which is stood in for).
 """
 
 import sys

@@ -46,7 +46,7 @@ def probes(records: Records) -> Figure | None:
         method=METHOD,
         panels=[
             Panel(draw=partial(_draw_probes, table=table, rows=rows,
-                               title=f"{name}, {several(k, 'coordinate')}"),
+                               title=_titled(table, name, several(k, "coordinate"))),
                   height=90 + LANE * len(_lanes_of(table, rows)),
                   label=f"Accuracy above that on control tasks, {name}, {k} coordinates.")
             for (name, k), rows in shown.items() if len(rows)
@@ -102,7 +102,8 @@ def absorption(records: Records) -> Figure | None:
         ],
         method=METHOD,
         panels=[
-            Panel(draw=partial(_draw_absorption, table=table, rows=rows, title=name),
+            Panel(draw=partial(_draw_absorption, table=table, rows=rows,
+                               title=_titled(table, name, "first letters")),
                   height=90 + LANE * len(rows), label=f"Absorption by letter: {name}.")
             for name in _dictionaries(table)[:MOST_DRAWN]
             if len(rows := _stands(table, name))
@@ -118,6 +119,11 @@ def _columns(table: Table, *text: str) -> list[Column]:
 
 def _dictionaries(table: Table) -> list[str]:
     return list(dict.fromkeys(table.text("dictionary")))
+
+
+def _titled(table: Table, dictionary: str, what: str) -> str:
+    """The name of the dictionary is left out where there is only one: panels are narrow."""
+    return f"{dictionary}, {what}" if len(_dictionaries(table)) > 1 else what
 
 
 def _rows(table: Table, **wanted: str | int) -> np.ndarray:
@@ -200,10 +206,9 @@ def _trials(table: Table) -> list[tuple[str, np.ndarray]]:
     keys = zip(table.text("dictionary"), table.text("task"), table.text("attribute"), strict=True)
     turned = np.isfinite(table.number("turned"))
     found = dict.fromkeys(key for key, known in zip(keys, turned, strict=True) if known)
-    several_ = len(_dictionaries(table)) > 1
     contender, method = table.text("contender"), table.text("method")
     return [
-        (f"{name}, {attribute}" if several_ else f"{attribute}, {task}",
+        (_titled(table, name, f"{attribute}, {task}"),
          np.array([row for row in _rows(table, dictionary=name, task=task, attribute=attribute)
                    if contender[row] != RANDOM or method[row] == "greedy"]))
         for name, task, attribute in found
