@@ -61,9 +61,33 @@ def test_what_is_claimed_of_several_measures_is_drawn_with_its_measure(tmp_path)
     (panel,) = by_name(made)["training_hypotheses"].panels
     axes = Canvas().subplots()
     panel.draw(axes)
-    told = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
     claim = rows[0]["hypothesis"]
-    assert told == [f"{claim}, stable rank", f"{claim}, participation ratio", rows[2]["hypothesis"]]
+    assert lanes(axes) == [
+        "order", f"{claim}, stable rank", f"{claim}, participation ratio", rows[2]["hypothesis"],
+    ]  # fmt: skip
+
+
+def lanes(axes):
+    """What stands beside the axis, from above."""
+    labels = zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+    return [
+        label.get_text().replace("\n", " ") for _, label in sorted(labels, key=lambda at: at[0])
+    ]
+
+
+def test_statements_of_one_question_stand_under_it(tmp_path):
+    made = write_training_run(tmp_path / "run")
+    rows = hypotheses(("supported",) * 4).to_pylist()
+    for row, question in zip(rows, ("when", "why", "when", "why"), strict=True):
+        row["question"] = question
+    pq.write_table(pa.Table.from_pylist(rows), made / "tables/hypotheses.parquet")
+    (panel,) = by_name(made)["training_hypotheses"].panels
+    axes = Canvas().subplots()
+    marks = panel.draw(axes)
+    names = [row["hypothesis"] for row in rows]
+    assert lanes(axes) == ["when", names[0], names[2], "why", names[1], names[3]]
+    assert marks.rows.tolist() == [0, 2, 1, 3]
+    assert marks.y.tolist() == [1, 2, 4, 5]
 
 
 def test_without_events_the_page_says_so(tmp_path):

@@ -13,6 +13,7 @@ from energylens.results.format import several
 
 MOST = 12.0  # standard deviations of the null that are drawn
 BAND = 1.96
+LANE = 34
 WORDS = ("question", "hypothesis", "measure", "quantity", "unit", "n_unit", "verdict")
 NUMBERS = ("effect", "low", "high", "null_mean", "null_sd", "p", "q", "n")
 
@@ -22,7 +23,7 @@ def figure(records: Records) -> Figure | None:
     table = records.table("hypotheses")
     if table is None or not table.rows:
         return None
-    shown = np.flatnonzero(np.isfinite(_scaled(table, "effect")))
+    shown = _by_question(table, np.flatnonzero(np.isfinite(_scaled(table, "effect"))))
     return Figure(
         name="training_hypotheses", question="What holds of how these networks train?",
         short="Hypotheses", answer=_answer(table),
@@ -34,7 +35,8 @@ def figure(records: Records) -> Figure | None:
             " measured by, or are undefined; all are in the table",
         ],
         method=("method-trainings", "trainings"),
-        panels=[Panel(draw=partial(_draw, table=table, rows=shown), height=110 + 34 * len(shown),
+        panels=[Panel(draw=partial(_draw, table=table, rows=shown), 
+                      height=110 + LANE * (len(shown) + len(set(_questions(table, shown)))),
                       label="Each effect in standard deviations of its null.")],
         columns=[
             *(Column(name=name, label=name.replace("_", " "), cells=table.text(name))
@@ -44,6 +46,18 @@ def figure(records: Records) -> Figure | None:
         ],
         tells=("hypothesis", "effect", "low", "high", "null_mean", "q", "verdict"),
     )  # fmt: skip
+
+
+def _questions(table: Table, rows: np.ndarray) -> list[str]:
+    questions = table.text("question")
+    return [questions[row] for row in rows]
+
+
+def _by_question(table: Table, rows: np.ndarray) -> np.ndarray:
+    """Rows of one question beside each other, questions in the order of the table."""
+    first = {question: at for at, question in reversed(list(enumerate(table.text("question"))))}
+    asked = np.array([first[question] for question in _questions(table, rows)], dtype=int)
+    return rows[np.argsort(asked, kind="stable")]
 
 
 def _scaled(table: Table, name: str) -> np.ndarray:
@@ -56,7 +70,11 @@ def _scaled(table: Table, name: str) -> np.ndarray:
 def _draw(axes: Axes, *, table: Table, rows: np.ndarray) -> Marks:
     frame(axes, across="effect, in standard deviations of its null", up="", signed="x")
     value, low, high = (_scaled(table, name)[rows] for name in ("effect", "low", "high"))
-    y = np.arange(len(rows))
+    questions = _questions(table, rows)
+    new = np.array(
+        [row == 0 or questions[row - 1] != asked for row, asked in enumerate(questions)], dtype=bool
+    )
+    y = np.arange(len(rows)) + np.cumsum(new)  # each question has a lane of its own above its rows
     axes.axvspan(-BAND, BAND, color=LIGHT["null"], zorder=0, linewidth=0)
     axes.hlines(y, low, high, color=LIGHT["accent"], linewidth=1.6, zorder=2)
     held = np.array([table.text("verdict")[row] == "supported" for row in rows], dtype=bool)
@@ -64,8 +82,11 @@ def _draw(axes: Axes, *, table: Table, rows: np.ndarray) -> Marks:
         axes.plot(value[mask], y[mask], "o", ms=6, color=face, mec=LIGHT["accent"], mew=1.3,
                   zorder=3)  # fmt: skip
     names = [_wrapped(name) for name in _names(table, rows)]
-    axes.set_yticks(y, names, fontsize=10.5)
-    axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
+    headings = [_wrapped(asked) for asked, here in zip(questions, new, strict=True) if here]
+    axes.set_yticks([*y, *(y[new] - 1)], names + headings, fontsize=10.5)
+    for label in axes.get_yticklabels()[len(names) :]:
+        label.set(fontweight="bold", color=LIGHT["ink"])
+    axes.set_ylim(y.max(initial=0) + 0.6, -0.6)
     axes.set_xlim(-MOST - 0.4, MOST + 0.4)
     axes.grid(visible=False, axis="y")
     return Marks(x=value, y=y, rows=rows)
