@@ -129,3 +129,20 @@ def test_a_training_is_opened_by_its_address(folder, chromium):
         assert page.locator("#page svg.map").count() == 2
         assert page.locator("#page .event").count() == 2 * RUNS[1][2]
         assert page.locator("#rows tr").count() == len(RUNS)
+
+
+@pytest.mark.browser
+def test_an_event_that_could_lie_anywhere_is_not_dated(tmp_path, chromium):
+    made = write_training_run(tmp_path / "run")
+    there = pq.read_table(made / "tables/jumps.parquet")
+    rows = there.to_pylist()
+    mine = [row for row in rows if row["run"] == RUNS[1][0]]
+    mine[0] |= {"low": 20, "high": 470}
+    pq.write_table(pa.Table.from_pylist(rows, schema=there.schema), made / "tables/jumps.parquet")
+    build(made)
+    with visiting(chromium, made / "report.html")(f"#training={RUNS[1][0]}/1") as page:
+        page.wait_for_selector("#page h3")
+        assert page.locator("#page .event.open").count() == 1
+        assert "hollow: 1 that could lie" in page.inner_text("#page")
+        page.hover("#page .event.open path")
+        assert "some step (20 to 470)" in page.inner_text("#tip")

@@ -22,6 +22,12 @@ class RunPage extends Page {
     return this.x(last > first ? (step - first) / (last - first) : 0);
   }
 
+  // Something happened, but when is not known.
+  open(first, last) {
+    const [start, end] = this.page.steps;
+    return 2 * (last - first) >= end - start;
+  }
+
   // A row a site, from the input at the top; each from its own least value to its own largest.
   map({ name, key, values, low, high }) {
     const { sites, events } = this.page;
@@ -43,17 +49,22 @@ class RunPage extends Page {
     for (const [measure, row, step, first, last, direction, amplitude] of events) {
       if (measure !== key) continue;
       const y = MAP.top + row * MAP.row + MAP.row / 2 - 0.5;
-      const mark = shape("g", { class: "event", on: {
-        pointerenter: (event) => tell(`${sites[row]}, step ${number(step)} (${number(first)} to ${number(last)}): ${number(amplitude, 2, true)}`, event.clientX, event.clientY),
+      const open = this.open(first, last);
+      const date = `${open ? "some step" : `step ${number(step)}`} (${number(first)} to ${number(last)})`;
+      const mark = shape("g", { class: open ? "event open" : "event", on: {
+        pointerenter: (event) => tell(`${sites[row]}, ${date}: ${number(amplitude, 2, true)}`, event.clientX, event.clientY),
         pointerleave: hush,
       } }, shape("line", { x1: this.step(first), x2: this.step(last), y1: y, y2: y }),
       shape("path", { d: `M${this.step(step)} ${y}m-4 ${direction === "up" ? 3 : -3}h8l-4 ${direction === "up" ? -7 : 7}z` }));
       svg.append(mark);
     }
     this.ends(svg, height - 6);
-    const count = events.filter(([measure]) => measure === key).length;
+    const own = events.filter(([measure]) => measure === key);
+    const undated = own.filter(([, , , first, last]) => this.open(first, last)).length;
+    const dates = "Triangles: events, up or down, with the 95 % interval of their date"
+      + (undated ? `; hollow: ${undated} that could lie anywhere in half of the training or more. ` : ". ");
     return [make("h4", {}, `${name[0].toUpperCase()}${name.slice(1)}`),
-      make("p", { class: "small" }, `${count ? `Triangles: events, up or down, with the 95 % interval of their date. ` : ""}From the input, above, to the output.`), svg];
+      make("p", { class: "small" }, `${own.length ? dates : ""}From the input, above, to the output.`), svg];
   }
 
   ends(svg, y) {
