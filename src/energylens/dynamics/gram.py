@@ -9,11 +9,13 @@ counts as 0.
 
 import torch
 from jaxtyping import Float, Float64
+from scipy.linalg.lapack import dpstrf, spstrf
 from torch import Tensor
 
 from energylens.core.errors import InsufficientData
 
 _ROUNDING = 8  # machine epsilons, of the largest eigenvalue
+_PIVOT = 4  # machine epsilons, of the largest entry: what is less is left of a pivot by rounding
 _ROWS = 1024  # of a block: long sums in float32 lose digits
 _HALVED = 256  # sides from which a product that is its own transpose is made of parts
 
@@ -46,7 +48,14 @@ def eigenvalues(gram: Float[Tensor, "*layer side side"]) -> Float64[Tensor, "*la
     """Eigenvalues in ascending order; nan where a matrix is not finite."""
     # Whatever is not finite in a row or a unit is not in its square on the diagonal either.
     undefined = ~_length(gram)[..., None].isfinite()
-    found = torch.linalg.eigvalsh(gram.masked_fill(undefined[..., None], 0.0))
+    finite = gram.masked_fill(undefined[..., None], 0.0)
+    side = gram.shape[-1]
+    if finite.device.type != "cpu" or side < _HALVED or gram.requires_grad:
+        found = torch.linalg.eigvalsh(finite)
+    else:
+        found = finite.new_empty(gram.shape[:-1])
+        for one, into in zip(finite.reshape(-1, side, side), found.view(-1, side), strict=True):
+            into.copy_(_by_rank(one))
     return found.double().masked_fill(undefined, torch.nan)
 
 
@@ -77,6 +86,37 @@ def ceiling(rows: int, units: int, *, centred: bool) -> int:
 def _length(gram: Tensor) -> Tensor:
     """Squared length of all rows."""
     return gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def _by_rank(gram: Float[Tensor, "side side"]) -> Float[Tensor, " side"]:
+    """Eigenvalues, ascending; by far cheaper where the rank is at most half of the side.
+
+    A layer with more units than inputs has no more rank than those. A Cholesky factor with
+    pivots (Higham 2002, §10.3) finds it: G = RᵀR with R of `rank` rows, and the other eigenvalues
+    of G are those of R Rᵀ. What it leaves out is counted, and must be what counts as 0 anyway.
+    """
+    eps, largest = torch.finfo(gram.dtype).eps, gram.diagonal().amax().item()
+    if _more_than_half_rank(gram, eps * largest):
+        return torch.linalg.eigvalsh(gram)
+    factor = spstrf if gram.dtype == torch.float32 else dpstrf
+    # A symmetric matrix is its transpose, whose order of entries is LAPACK's.
+    packed, _, rank, _ = factor(gram.numpy().T, tol=_PIVOT * eps * largest)
+    if not 0 < rank <= len(gram) // 2:
+        return torch.linalg.eigvalsh(gram)
+    R = torch.from_numpy(packed)[:rank].triu()
+    values = torch.linalg.eigvalsh(R @ R.T)
+    left_out = gram.diagonal().double().sum() - R.double().square().sum()
+    if left_out > _ROUNDING * eps * values[-1]:
+        return torch.linalg.eigvalsh(gram)
+    return torch.cat([values.new_zeros(len(gram) - rank), values.clamp_min_(0.0)])
+
+
+def _more_than_half_rank(gram: Float[Tensor, "side side"], rounding: float) -> bool:
+    """Whether a little more than half of the units are independent, as far as one can tell cheaply:
+    a factor of their product alone has then no pivot that rounding could have left."""
+    half = len(gram) // 2 + 8
+    factor, failed = torch.linalg.cholesky_ex(gram[:half, :half])
+    return not failed and bool(factor.diagonal().square().amin() > _PIVOT * rounding)
 
 
 def _smaller(wide: Tensor) -> Tensor:
