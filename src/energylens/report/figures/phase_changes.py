@@ -256,8 +256,7 @@ def _answer(by: Table) -> str:
         text += " in the median run"
     events = int(by.number("events")[silent].sum())
     if silent.any():
-        text += f"; in {several(int(silent.sum()), 'control')} there are"
-        text += f" {several(events, 'event')}"
+        text += f"; {several(int(silent.sum()), 'control')} with {several(events, 'event')}"
     return text + "."
 
 
