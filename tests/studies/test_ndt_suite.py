@@ -63,7 +63,9 @@ def test_a_part_of_the_suite_can_be_asked_for():
     ("change", "words"),
     [
         ({"seeds": (1, 1)}, "option --seeds has 1 twice"),
-        ({"datasets": ("nothing",)}, "the suite trains nothing that fits nothing: give both"),
+        ({"datasets": ("a/b.npz",)}, "the suite trains nothing that fits a/b.npz: give both"),
+        ({"datasets": ("digitz",)}, "no data set named 'digitz': did you mean 'digits'"),
+        ({"architectures": ("mlp_wyde",)}, "no architecture named 'mlp_wyde': did you mean"),
         ({"architectures": ("mlp_wide",), "quick": True}, "a quick suite trains nothing that fits"),
         ({"steps": 100}, "give 21 looks, and changes take 64 to be found"),
         ({"datasets": ("digits",), "architectures": ("mlp_wid",)}, "mlp_wid"),
@@ -72,7 +74,7 @@ def test_a_part_of_the_suite_can_be_asked_for():
 def test_bad_input_is_one_sentence(change, words, tmp_path):
     with pytest.raises(BadInput, match=words):
         execute("ndt-suite", NdtSuite(**change), tmp_path / "out")
-    assert not (tmp_path / "out").exists() or "mlp_wid" in words
+    assert not (tmp_path / "out").exists()
 
 
 def made_up(verdicts) -> dict[str, pa.Table]:

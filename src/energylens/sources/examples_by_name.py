@@ -45,6 +45,16 @@ def examples_named(dataset: str) -> Examples:
     )  # fmt: skip
 
 
+def check_name(dataset: str) -> None:
+    """Look for a name among ours, where it is neither of a file nor of a hub; nothing is read.
+
+    Raises:
+        UnknownName: If there is none; carries the nearest ones.
+    """
+    if not is_hub_text(dataset) and not _is_path(dataset):
+        EXAMPLE_SETS[dataset]
+
+
 def short_name(dataset: str) -> str:
     """What runs and files of a set are called.
 

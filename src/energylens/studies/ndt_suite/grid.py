@@ -6,7 +6,8 @@ from pathlib import Path
 
 from energylens.core.errors import BadInput
 from energylens.core.ports import Task
-from energylens.sources.examples_by_name import short_name
+from energylens.sources.examples_by_name import check_name, short_name
+from energylens.sources.suite_networks import architecture
 from energylens.studies.ndt_suite import NdtSuite
 from energylens.studies.track_training import TrackTraining
 
@@ -53,6 +54,10 @@ def cells(options: NdtSuite) -> list[Cell]:
     names = [short_name(dataset) for dataset in options.datasets]
     if alike := [name for name in names if names.count(name) > 1]:
         raise BadInput(f"two of --datasets would both be called {alike[0]}: rename one")
+    for dataset in options.datasets:
+        check_name(dataset)
+    for name in options.architectures:
+        architecture(name)
     looks = steps_of(options) // options.interval + 1
     if looks < FEWEST_LOOKS:
         raise BadInput(
@@ -63,10 +68,10 @@ def cells(options: NdtSuite) -> list[Cell]:
         return list(product(options.datasets, options.architectures))
     grid = QUICK if options.quick else GRID
     chosen = [
-        (dataset, architecture)
-        for dataset, architectures in grid.items() for architecture in architectures
+        (dataset, name)
+        for dataset, architectures in grid.items() for name in architectures
         if dataset in (options.datasets or grid)
-        and architecture in (options.architectures or architectures)
+        and name in (options.architectures or architectures)
     ]  # fmt: skip
     there = {name for cell in chosen for name in cell}
     if missing := sorted({*options.datasets, *options.architectures} - there):
