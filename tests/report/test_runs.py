@@ -1,5 +1,7 @@
 """Many trainings on the page: the dashboard, the families, a page and a file for each training."""
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -137,9 +139,18 @@ def test_an_event_that_could_lie_anywhere_is_not_dated(tmp_path, chromium):
     there = pq.read_table(made / "tables/jumps.parquet")
     rows = there.to_pylist()
     mine = [row for row in rows if row["run"] == RUNS[1][0]]
-    mine[0] |= {"low": 20, "high": 470}
+    mine[0] |= {"low": 20, "high": 470, "phase": math.nan}
     pq.write_table(pa.Table.from_pylist(rows, schema=there.schema), made / "tables/jumps.parquet")
     build(made)
+    dashboard, families = (by_name(made)[f"training_{name}"] for name in ("dashboard", "families"))
+    for figure in (dashboard, families):
+        assert "1 event without a date left out of when" in figure.notes
+    assert "of those with a date in the first third" in dashboard.answer
+    at = {column.name: column.cells for column in dashboard.columns}
+    parts = [sum(at[part][row] for part in ("early", "middle", "late")) for row in range(len(RUNS))]
+    assert [events - dated for events, dated in zip(at["events"], parts, strict=True)] == [
+        int(row == 1) for row in range(len(RUNS))
+    ]
     with visiting(chromium, made / "report.html")(f"#training={RUNS[1][0]}/1") as page:
         page.wait_for_selector("#page h3")
         assert page.locator("#page .event.open").count() == 1

@@ -1,6 +1,7 @@
 """The common analysis: planted events are found in its tables, and noise answers no question."""
 
 import math
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -8,8 +9,12 @@ import torch
 
 from energylens.core.errors import BadInput
 from energylens.dynamics.history import History
+from energylens.dynamics.jumps import JumpOptions
 from energylens.studies.dynamics_analysis.analyse import analyse
+from energylens.studies.dynamics_analysis.events import dated, jump_rows
 from energylens.studies.dynamics_analysis.hypotheses import Material, hypothesis_rows
+from energylens.studies.dynamics_analysis.types import type_jumps
+from tests.common.compare import assert_close
 from tests.stats.test_stationarity import autoregressive
 
 STEPS = torch.arange(0, 1000, 5)
@@ -161,6 +166,46 @@ def test_planted_effects_are_supported_or_contradicted_by_their_side(generator):
     other = verdicts(generator, rho=-0.5, linked=-0.1)
     assert other["layers settle from the input up"] == "contradicted"
     assert other["the loss falls when layers change fast"] == "contradicted"
+
+
+def test_events_without_a_date_do_not_say_when(generator):
+    """Only in what asks for no date do they count: with 40 a run at no time, rates by family."""
+    planted = material(generator, early=8.0)
+    nowhere = [{"run": row["run"], "site": "a", "phase": math.nan} for row in planted.runs] * 40
+
+    def found(jumps):
+        g = torch.Generator().manual_seed(1)
+        rows = hypothesis_rows([replace(planted, jumps=jumps)], None, g)
+        return {row["hypothesis"]: row["effect"] for row in rows}
+
+    before, after = found(planted.jumps), found([*planted.jumps, *nowhere])
+    when = [name for name in before if name.startswith("jumps c")]
+    assert len(when) == 3  # early, cease half-way, while the loss falls first
+    assert_close(torch.tensor([after[name] for name in when]),
+                 torch.tensor([before[name] for name in when]))  # fmt: skip
+    rate = planted.rate()
+    assert_close(replace(planted, jumps=nowhere).rate(), rate * 10)
+    assert not replace(planted, jumps=nowhere).rate(torch.zeros(len(rate))).any()
+
+
+def test_events_without_a_date_have_no_phase_and_no_type(generator):
+    histories = {name: history(generator, jump=2.0) for name in ("a", "b")}
+    steps = dict.fromkeys(histories, 1000)
+    found = jump_rows(histories, steps, MEASURES[:1], torch.Generator(), JumpOptions())
+    half = 0.5 * float(STEPS[-1])
+    assert {row["high"] - row["low"] < half for row in found} == {True, False}  # of both kinds
+    for row in found:
+        known = row["high"] - row["low"] < half
+        assert (row in dated(found)) == known
+        assert row["phase"] == row["step"] / 1000 if known else math.isnan(row["phase"])
+    near = 0.02 * torch.randn(40, 4, generator=generator)
+    two = [{"kind": "level", "phase": at + x[0], "size": at + x[1], "speed": at + x[2],
+            "amplitude": 1.0, "depth": at + x[3]}
+           for i, x in enumerate(near.tolist()) for at in (0.2 + 0.6 * (i % 2),)]  # fmt: skip
+    somewhere = dict(two[0]) | {"phase": math.nan}
+    types = type_jumps([*two, somewhere], generator, 99)
+    assert types is not None and types.sizes == (20, 20)
+    assert somewhere["type"] is None and {row["type"] for row in two} == {0, 1}
 
 
 def test_where_nothing_is_nothing_is_found(generator):

@@ -148,9 +148,10 @@ def test_no_moment_is_fast_in_a_short_or_undefined_history():
 
 def test_jumps_are_the_sure_ones_the_surest_first():
     common = {"low": 0, "high": 9, "site": "a", "measure": "stable_rank"}
+    phases = {4: math.nan}  # of an event that could be anywhere
     found = jump_moments(
-        [{**common, "step": step, "p": p, "q": q, "size": size}
-         for step, p, q, size in ((5, 0.01, 0.2, 1.0), (6, 0.02, 0.03, 0.1),
+        [{**common, "step": step, "p": p, "q": q, "size": size, "phase": phases.get(step, 0.5)}
+         for step, p, q, size in ((4, 0.001, 0.01, 1.0), (5, 0.01, 0.2, 1.0), (6, 0.02, 0.03, 0.1),
                                   (7, 0.02, 0.03, math.nan), (8, 0.005, 0.03, 0.1))],
         most=5,
     )  # fmt: skip

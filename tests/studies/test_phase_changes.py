@@ -41,7 +41,8 @@ from tests.common.run_directory import described_tables
 
 def jump(site: str, measure: str, step: float, half: float, amplitude: float) -> dict:
     return {"site": site, "measure": measure, "step": step, "low": step - half,
-            "high": step + half, "amplitude": amplitude, "kind": "level"}  # fmt: skip
+            "high": step + half, "amplitude": amplitude, "kind": "level",
+            "phase": step / 100 if half < 25 else math.nan}  # fmt: skip
 
 
 def run_row(known: float = 50.0, **more) -> dict:
@@ -80,6 +81,13 @@ def test_an_interval_must_meet_the_looks_around_the_known_date(step, half, hit):
     jumps = [jump("network", "prefix_matching", step, half, 0.8)]
     (row,) = date_rows(run_row(), [("network", 1.0, "prefix_matching")], jumps)
     assert row["hit"] is hit
+
+
+def test_an_event_that_could_be_anywhere_dates_nothing():
+    jumps = [jump("network", "prefix_matching", 50, 45, 0.8)]
+    (row,) = date_rows(run_row(), [("network", 1.0, "prefix_matching")], jumps)
+    assert math.isnan(row["step"]) and row["hit"] is False
+    assert row["events"] == 1 and row["covered"] == 0
 
 
 def test_intervals_that_overlap_count_once():

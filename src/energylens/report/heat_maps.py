@@ -60,8 +60,11 @@ def _draw(
         mine = events.equal("measure", measure)
         place = {site: row for row, site in enumerate(sites)}
         y = [place.get(site, np.nan) for site in mine.text("site")]
-        axes.plot(mine.number("step"), y, "D", ms=4, color=LIGHT["repulsor"],
-                  mec=LIGHT["paper"], mew=0.6)  # fmt: skip
+        known = np.isfinite(mine.number("phase"))
+        # Filled, or a ring where the event could be at any time in half of the training.
+        axes.scatter(mine.number("step"), y, s=16, marker="D", linewidth=np.where(known, 0.6, 1),
+                     color=np.where(known, LIGHT["repulsor"], "none"),
+                     edgecolor=np.where(known, LIGHT["paper"], LIGHT["repulsor"]))  # fmt: skip
     axes.set_yticks(range(len(sites)), sites, fontsize=9)
     axes.set_ylim(len(sites) - 0.5, -0.5)
     axes.margins(x=0)

@@ -136,10 +136,11 @@ def _events(jumps: Table | None, run: str, sites: Sequence[str]) -> list[list[An
     own = jumps.equal("run", run).equal("detector", DETECTOR)
     place = {site: row for row, site in enumerate(sites)}
     return [
-        [measure, place[site], step, low, high, direction, amplitude]
-        for measure, site, step, low, high, direction, amplitude in zip(
+        [measure, place[site], step, low, high, direction, amplitude, bool(np.isfinite(phase))]
+        for measure, site, step, low, high, direction, amplitude, phase in zip(
             own.text("measure"), own.text("site"), own.number("step"), own.number("low"),
-            own.number("high"), own.text("direction"), own.number("amplitude"), strict=True)
+            own.number("high"), own.text("direction"), own.number("amplitude"),
+            own.number("phase"), strict=True)
         if site in place
     ]  # fmt: skip
 

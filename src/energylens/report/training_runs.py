@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from energylens.report.palette import LIGHT
-from energylens.report.records import Records, Table
+from energylens.report.records import Records, Table, finite
+from energylens.results.format import several
 
 DETECTOR = "energylens"
 FAMILIES = ("mlp", "cnn", "transformer")
@@ -35,9 +36,21 @@ class Trainings:
         """Rows of the runs of a family."""
         return np.flatnonzero([name == family for name in self.runs.text("family")])
 
-    def phases(self, runs: np.ndarray) -> np.ndarray:
-        """When the events of some runs were, in parts of their training."""
-        return self.jumps.number("phase")[np.isin(self.run_of, runs)]
+    def phases(self, runs: np.ndarray | None = None) -> np.ndarray:
+        """When the events of some or all runs were, in parts of their training, where known."""
+        phases = self.jumps.number("phase")
+        return finite(phases if runs is None else phases[np.isin(self.run_of, runs)])
+
+    def early(self, runs: np.ndarray | None = None) -> float:
+        """Share of the dated events that are in the first third; nan where there is none."""
+        phases = self.phases(runs)
+        return float(thirds(phases)[0] / len(phases)) if len(phases) else float("nan")
+
+    @property
+    def undated(self) -> str:
+        """What is said of the events that could be at any time in half of their training."""
+        left = self.jumps.rows - len(self.phases())
+        return f"{several(left, 'event')} without a date left out of when" if left else ""
 
     def counts(self) -> np.ndarray:
         """Events of each run."""

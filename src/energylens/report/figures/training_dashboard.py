@@ -35,6 +35,7 @@ def figure(records: Records) -> Figure | None:
             "an event: a change beyond the smooth course, the correlated noise of its series and"
             " the noise of the measurement, at a false discovery rate of .05",
             "null (grey): events placed evenly, or orders and movements turned at random",
+            *filter(None, [found.undated]),
         ],
         method=("method-trainings", "trainings"),
         panels=[
@@ -91,7 +92,7 @@ def _patterns(axes: Axes, *, order: Table, title: str) -> None:
 
 def _thirds(axes: Axes, *, found: Trainings, title: str) -> None:
     frame(axes, across="share of events", up="", title=title)
-    counts = thirds(found.jumps.number("phase"))
+    counts = thirds(found.phases())
     axes.axvline(1 / 3, color=LIGHT["null"], linewidth=6, zorder=1)
     share = counts / max(1, counts.sum())
     axes.barh(range(3), share, height=0.5, color=LIGHT["accent"], zorder=2)
@@ -140,7 +141,7 @@ def _beside_null(
 
 def _histogram(axes: Axes, *, found: Trainings, title: str) -> None:
     frame(axes, across="part of training", up="events", title=title)
-    phases = found.jumps.number("phase")
+    phases = found.phases()
     axes.axhline(len(phases) / BINS, color=LIGHT["null"], linewidth=6, zorder=1)
     axes.hist(phases, bins=BINS, range=(0, 1), color=LIGHT["accent"], rwidth=0.86, zorder=2)
     axes.set_xlim(0, 1)
@@ -216,13 +217,17 @@ def _spread(count: int) -> np.ndarray:
 def _answer(found: Trainings) -> str:
     if not found.jumps.rows:
         return "No change of any series is beyond its null."
-    early = thirds(found.jumps.number("phase"))[0] / found.jumps.rows
     series = several(int(found.series.sum()), "series", "series")
     return (
         f"{several(found.jumps.rows, 'event')} in {series};"
-        f" {percent(early)} of them in the first third of training, where an even spread would"
-        " put 33 %."
+        f" {_share_early(found)}, where an even spread would put 33 %."
     )
+
+
+def _share_early(found: Trainings) -> str:
+    left = found.jumps.rows - len(found.phases())
+    share = f"{percent(found.early())} of {'those with a date' if left else 'them'}"
+    return f"{share} in the first third of training"
 
 
 def _lines(records: Records, found: Trainings) -> list[str]:
@@ -231,7 +236,7 @@ def _lines(records: Records, found: Trainings) -> list[str]:
     lines = [
         f"trainings: {found.runs.rows}",
         f"series: {int(found.series.sum()):,}",
-        f"events: {found.jumps.rows:,}",
+        f"events: {found.jumps.rows:,}, dated {len(found.phases()):,}",
         f"a series: {number(counts.sum() / max(1, found.series.sum()), digits=2)}",
         f"trainings without any: {quiet}",
     ]

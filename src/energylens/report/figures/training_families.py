@@ -8,7 +8,7 @@ from energylens.report.axes import Axes, frame
 from energylens.report.figure import Column, Figure, Panel
 from energylens.report.palette import LIGHT
 from energylens.report.records import Records
-from energylens.report.training_runs import Trainings, colour, label, thirds, trainings
+from energylens.report.training_runs import Trainings, colour, label, trainings
 from energylens.results.format import number, percent, several
 
 BINS, LAYERS = 20, 10
@@ -19,11 +19,13 @@ def figure(records: Records) -> Figure | None:
     found = trainings(records)
     if found is None or not found.jumps.rows:
         return None
-    families = [name for name in found.families if len(found.phases(found.of_family(name)))]
+    counts = found.counts()
+    families = [name for name in found.families if counts[found.of_family(name)].any()]
+    dated = [name for name in families if len(found.phases(found.of_family(name)))]
     panels = [
         Panel(draw=partial(_phases, found=found, family=family), height=260,
               label=f"When events of {label(family)}s are.")
-        for family in families
+        for family in dated
     ] + [
         Panel(draw=partial(_layers, found=found, family=family), height=260,
               label=f"Which layers of {label(family)}s have the most events.")
@@ -34,6 +36,7 @@ def figure(records: Records) -> Figure | None:
         name="training_families", question="When and where do the families of networks change?",
         short="Families", answer=_answer(found, families),
         notes=[
+            *filter(None, [found.undated]),
             "above: events by part of training; grey: spread evenly; below: the layers with the"
             " most events a training that has the layer, named by their place in the network",
             "families differ in depth and data, so that a difference is not of the kind alone: the"
@@ -53,8 +56,8 @@ def figure(records: Records) -> Figure | None:
 
 def _phases(axes: Axes, *, found: Trainings, family: str) -> None:
     phases = found.phases(found.of_family(family))
-    early = percent(thirds(phases)[0] / len(phases))
-    told = f"events: {early} in the first third, mean at {number(phases.mean(), digits=2)}"
+    early, mean = percent(found.early(found.of_family(family))), number(phases.mean(), digits=2)
+    told = f"events: {early} in the first third, mean at {mean}"
     frame(axes, across="part of training", up=told, title=label(family))
     axes.axhline(len(phases) / BINS, color=LIGHT["null"], linewidth=6, zorder=1)
     axes.hist(phases, bins=BINS, range=(0, 1), color=colour(family), rwidth=0.86, zorder=2)
@@ -85,13 +88,12 @@ def _ranked(found: Trainings, family: str) -> list[tuple[str, int, int, float]]:
 
 
 def _answer(found: Trainings, families: list[str]) -> str:
-    told = []
+    told, counts = [], found.counts()
     for family in families:
         runs = found.of_family(family)
-        phases = found.phases(runs)
-        rate = len(phases) / max(1, found.series[runs].sum())
-        told.append(f"{label(family)} {number(rate, digits=2)}"
-                    f" ({percent(thirds(phases)[0] / len(phases))} early)")  # fmt: skip
+        rate = counts[runs].sum() / max(1, found.series[runs].sum())
+        early = f"{percent(found.early(runs))} early" if len(found.phases(runs)) else "none dated"
+        told.append(f"{label(family)} {number(rate, digits=2)} ({early})")
     quiet = [label(name) for name in found.families if name not in families]
     text = f"Events a series: {', '.join(told)}."
     if quiet:

@@ -22,12 +22,6 @@ class RunPage extends Page {
     return this.x(last > first ? (step - first) / (last - first) : 0);
   }
 
-  // Something happened, but when is not known.
-  open(first, last) {
-    const [start, end] = this.page.steps;
-    return 2 * (last - first) >= end - start;
-  }
-
   // A row a site, from the input at the top; each from its own least value to its own largest.
   map({ name, key, values, low, high }) {
     const { sites, events } = this.page;
@@ -46,12 +40,11 @@ class RunPage extends Page {
       label.append(shape("title", {}, site));
       svg.append(label, shape("text", { x: MAP.width, y: y + 13, "text-anchor": "end" }, `${number(low[row], 2)} – ${number(high[row], 2)}`));
     });
-    for (const [measure, row, step, first, last, direction, amplitude] of events) {
+    for (const [measure, row, step, first, last, direction, amplitude, dated] of events) {
       if (measure !== key) continue;
       const y = MAP.top + row * MAP.row + MAP.row / 2 - 0.5;
-      const open = this.open(first, last);
-      const date = `${open ? "some step" : `step ${number(step)}`} (${number(first)} to ${number(last)})`;
-      const mark = shape("g", { class: open ? "event open" : "event", on: {
+      const date = `${dated ? `step ${number(step)}` : "some step"} (${number(first)} to ${number(last)})`;
+      const mark = shape("g", { class: dated ? "event" : "event open", on: {
         pointerenter: (event) => tell(`${sites[row]}, ${date}: ${number(amplitude, 2, true)}`, event.clientX, event.clientY),
         pointerleave: hush,
       } }, shape("line", { x1: this.step(first), x2: this.step(last), y1: y, y2: y }),
@@ -60,7 +53,7 @@ class RunPage extends Page {
     }
     this.ends(svg, height - 6);
     const own = events.filter(([measure]) => measure === key);
-    const undated = own.filter(([, , , first, last]) => this.open(first, last)).length;
+    const undated = own.filter((event) => !event.at(-1)).length;
     const dates = "Triangles: events, up or down, with the 95 % interval of their date"
       + (undated ? `; hollow: ${undated} that could lie anywhere in half of the training or more. ` : ". ");
     return [make("h4", {}, `${name[0].toUpperCase()}${name.slice(1)}`),

@@ -1,7 +1,8 @@
 """The events of many trainings as rows of one table."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import torch
@@ -11,7 +12,9 @@ from energylens.dynamics.history import History
 from energylens.dynamics.jumps import KINDS, JumpOptions, Jumps, find_jumps
 
 Row = dict[str, Any]
+AnyRow = TypeVar("AnyRow", bound=Mapping[str, Any])
 DETECTOR = "energylens"
+OPEN = 0.5  # of the training: an event that may lie anywhere in so much of it has no date
 JUMPS = pa.schema([
     *((name, pa.string()) for name in ("run", "site")), ("depth", pa.float64()),
     ("measure", pa.string()), *((name, pa.int64()) for name in ("step", "low", "high")),
@@ -44,6 +47,15 @@ def jump_rows(
         found = find_jumps(values, steps, generator, noise=_noise(values, again), options=options)
         rows += _rows(found, keys, histories, num_steps, values)
     return rows
+
+
+def dated(rows: Iterable[AnyRow]) -> list[AnyRow]:
+    """The events of which it is known when they were.
+
+    A slow change, or the last of a series that is still on its way, is there beyond doubt and has
+    an interval that says nothing of when: its step is only the likeliest of many.
+    """
+    return [row for row in rows if math.isfinite(row["phase"])]
 
 
 def _alike(histories: Mapping[str, History]) -> list[list[str]]:
@@ -87,15 +99,18 @@ def _rows(
     for i, series in enumerate(found.series.tolist()):
         run, measure, place = keys[series]
         step, amplitude = int(found.step[i]), float(found.amplitude[i])
+        low, high = int(found.low[i]), int(found.high[i])
         level = KINDS[int(found.kind[i])] == "level"
-        took = max(int(found.width[i]), int(histories[run].steps.diff().amin()))
+        looked = histories[run].steps
+        known = high - low < OPEN * float(looked[-1] - looked[0])
+        took = max(int(found.width[i]), int(looked.diff().amin()))
         rows.append({
             "run": run, "site": histories[run].sites[place], "depth": depths[run][place],
-            "measure": measure, "step": step, "low": int(found.low[i]),
-            "high": int(found.high[i]), "amplitude": amplitude,
+            "measure": measure, "step": step, "low": low, "high": high, "amplitude": amplitude,
             "size": abs(amplitude) / float(span[series]) if level else torch.nan,
             "speed": abs(amplitude) / took if level else abs(amplitude),
-            "direction": "up" if amplitude > 0 else "down", "phase": step / num_steps[run],
+            "direction": "up" if amplitude > 0 else "down",
+            "phase": step / num_steps[run] if known else math.nan,
             "kind": KINDS[int(found.kind[i])], "p": float(found.p[i]), "q": float(found.q[i]),
             "detector": DETECTOR,
         })  # fmt: skip

@@ -25,6 +25,7 @@ from energylens.stats.ranking import rank_test, spearman_interval
 from energylens.stats.rates import clustered_rate_interval
 from energylens.stats.robust import cluster_mean_interval, cluster_robust_t
 from energylens.stats.survival import log_rank
+from energylens.studies.dynamics_analysis.events import dated
 
 Row = dict[str, Any]
 LEVEL = 0.05
@@ -81,9 +82,10 @@ class Material:
         return _tensor([len(self.histories[row["run"]].sites) for row in self.runs])
 
     def placed(self) -> tuple[Tensor, Tensor]:
-        """When each jump came, as a share of the watched part of its run, and in which run."""
-        unit = torch.tensor([self.number[row["run"]] for row in self.jumps], dtype=torch.long)
-        phase = _tensor([row["phase"] for row in self.jumps])
+        """When each dated jump came, as a share of the watched part of its run, and of which."""
+        jumps = dated(self.jumps)
+        unit = torch.tensor([self.number[row["run"]] for row in jumps], dtype=torch.long)
+        phase = _tensor([row["phase"] for row in jumps])
         return self.inside(phase, unit), unit
 
     def inside(self, phase: Tensor, unit: Tensor) -> Tensor:
@@ -92,7 +94,7 @@ class Material:
         return ((phase - first) / (last - first)).clamp(0, 1)
 
     def rate(self, after: Tensor | None = None) -> Tensor:
-        """Jumps by site and 1,000 steps of each run, or jumps by site after some phase."""
+        """Jumps by site and 1,000 steps of each run, or dated jumps by site after some phase."""
         unit = torch.tensor([self.number[row["run"]] for row in self.jumps], dtype=torch.long)
         counted = torch.ones(len(unit), dtype=torch.float64)
         if after is not None:
@@ -259,11 +261,12 @@ def _across(one: Material, other: Material, generator: torch.Generator) -> Row:
         "unit": "share", "question": TOGETHER,
     }  # fmt: skip
     base = {"measure": f"{one.measure}, {other.measure}"}
-    if not one.jumps or not other.jumps:
+    ours, theirs = dated(one.jumps), dated(other.jumps)
+    if not ours or not theirs:
         return base | _row(**row)
     (time, unit), (there, of) = one.placed(), other.placed()
-    same = torch.tensor([[a["run"] == b["run"] and a["site"] == b["site"] for b in other.jumps]
-                         for a in one.jumps])  # fmt: skip
+    same = torch.tensor([[a["run"] == b["run"] and a["site"] == b["site"] for b in theirs]
+                         for a in ours])  # fmt: skip
 
     def met(turn: Tensor) -> Tensor:
         apart = (time[:, None] - (there + turn[of]) % 1).abs()

@@ -16,8 +16,8 @@ def type_jumps(jumps: Sequence[Row], generator: torch.Generator, draws: int) -> 
     """Cluster the changes of level, all measures together, by phase, relative size, relative speed
     and depth, and write each its type; None where there are too few.
 
-    Changes of slope have no size to compare, and stay without a type. So do all where the clusters
-    are no clearer than chance.
+    Changes of slope have no size to compare, and events without a date no phase: they stay without
+    a type. So do all where the clusters are no clearer than chance.
     """
     level = [row for row in jumps if row["kind"] == "level"]
     for row in jumps:

@@ -10,6 +10,7 @@ from torch import Tensor
 from energylens.dynamics.critical_periods import beyond_course
 from energylens.dynamics.history import History
 from energylens.dynamics.planner import CheckpointPlan, plan_checkpoints
+from energylens.studies.dynamics_analysis.events import dated
 from energylens.studies.mechanisms_at_jumps import MechanismsAtJumps
 
 Row = Mapping[str, Any]
@@ -42,8 +43,8 @@ class Moment:
 
 
 def jump_moments(rows: Sequence[Row], *, most: int, level: float = 0.05) -> list[Moment]:
-    """The jumps of series that hold one, the surest first."""
-    sure = [row for row in rows if row["q"] <= level]
+    """The jumps of series that hold one, as far as they have a date, the surest first."""
+    sure = [row for row in dated(rows) if row["q"] <= level]
     sure.sort(key=lambda row: (row["p"], -(row["size"] if row["size"] == row["size"] else 0.0)))
     return [
         Moment(kind=JUMP, step=row["step"], low=row["low"], high=row["high"], strength=row["size"],

@@ -9,6 +9,7 @@ import torch
 
 from energylens.dynamics.original import phase_category
 from energylens.dynamics.planner import CONTROL, plan_checkpoints
+from energylens.studies.dynamics_analysis.events import dated
 from energylens.studies.ndt_import.material import Material
 from energylens.studies.ndt_import.phase_two import (
     EARLY,
@@ -31,7 +32,7 @@ def sound_jumps(material: Material) -> list[Row]:
     """Events of the true stable rank with the columns of the original's table.
 
     Steps are training steps and phases are parts of the training; `low` and `high` are the interval
-    of the date.
+    of the date. An event without one has no phase and no category of it.
     """
     experiments = material.by_name()
     return [
@@ -41,7 +42,8 @@ def sound_jumps(material: Material) -> list[Row]:
             "phase": row["phase"], "layer": row["site"], "experiment": row["run"],
             "arch_name": experiments[row["run"]].architecture,
             "dataset": experiments[row["run"]].dataset,
-            "phase_category": phase_category(row["phase"]), "cluster": row.get("type"),
+            "phase_category": phase_category(row["phase"]) if dated([row]) else None,
+            "cluster": row.get("type"),
             "low": row["low"], "high": row["high"], "depth": row["depth"],
         }
         for row in material.rows("jumps", measure=MEASURE)
@@ -93,7 +95,8 @@ def sound_plans(
     material: Material, jumps: Sequence[Row], generator: torch.Generator
 ) -> dict[str, Row]:
     """Checkpoints before, at and after the strongest events of every run, with quiet controls."""
-    return {one.name: _plan(one, [row for row in jumps if row["experiment"] == one.name], generator)
+    return {one.name: _plan(one, [row for row in dated(jumps) if row["experiment"] == one.name],
+                           generator)
             for one in material.experiments}  # fmt: skip
 
 
@@ -118,7 +121,8 @@ def _plan(one: Experiment, jumps: Sequence[Row], generator: torch.Generator) -> 
 
 
 def sound_phase_two(material: Material, jumps: Sequence[Row]) -> Row:
-    """`phase_2_findings` over all runs and events, not over chosen ones."""
+    """`phase_2_findings` over all runs and dated events, not over chosen ones."""
+    jumps = dated(jumps)
     families = {family: {one.name for one in material.of_family(family)}
                 for family in ("transformer", "cnn", "mlp")}  # fmt: skip
     of = {family: [row for row in jumps if row["experiment"] in names]

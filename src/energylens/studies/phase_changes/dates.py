@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from energylens.studies.dynamics_analysis.events import dated
+
 Row = dict[str, Any]
 
 # The measure that each kind is dated by, and the height at which it has changed.
@@ -37,6 +39,8 @@ def date_rows(
 ) -> list[Row]:
     """For each series of a run, the event that dates its phase change, if there is one.
 
+    An event without a date dates nothing, and is counted all the same.
+
     In the measure that the change is known by it is the largest change of level, up or down: the
     change is all that should be there. In other series, which have events of their own, it is the
     one nearest to the known date; so beside it stands which share of the training the intervals of
@@ -54,14 +58,14 @@ def date_rows(
     ]  # fmt: skip
 
 
-def _row(run: Row, site: str, depth: float, measure: str, events: Sequence[Row]) -> Row:
-    known = run["known_step"]
+def _row(run: Row, site: str, depth: float, measure: str, found: Sequence[Row]) -> Row:
+    known, events = run["known_step"], dated(found)
     by = measure == run["dated_by"]
     chosen = _largest(events) if by or math.isnan(known) else _nearest(events, known)
     row: Row = {
         "run": run["run"], "kind": run["kind"], "seed": run["seed"], "silent": run["silent"],
         "site": site, "depth": depth, "measure": measure, "by": by,
-        "known_after": run["known_after"], "known_step": known, "events": len(events),
+        "known_after": run["known_after"], "known_step": known, "events": len(found),
         **{name: chosen[name] if chosen else math.nan
            for name in ("step", "low", "high", "amplitude")},
     }  # fmt: skip
