@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from energylens.core import sparse
 from energylens.core.sparse import (
     by_feature,
     combine,
@@ -46,3 +48,22 @@ def test_rows_of_different_length_give_the_dense_products(generator):
     assert_close(sampled_products(g, feature, W, start), (g @ W.T)[row, feature])
     entries = by_feature(feature, 6, start)
     assert_close(transposed_product(entries, values, g), dense.T @ g)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 6, 100])
+def test_a_product_some_features_at_a_time_is_the_whole(generator, monkeypatch, at_once):
+    monkeypatch.setattr(sparse, "FEATURES_AT_ONCE", at_once)
+    dense = torch.randn(9, 6, generator=generator, dtype=torch.float64)
+    dense[:, 2] = 0  # a feature without entries
+    feature = dense.nonzero()[:, 1]
+    entries = by_feature(feature, 6, 5 * torch.arange(9))
+    values, g = dense[dense != 0], torch.randn(9, 5, generator=generator, dtype=torch.float64)
+    out = torch.full((6, 5), torch.nan, dtype=torch.float64)
+    assert transposed_product(entries, values, g, out=out) is out
+    assert_close(out, dense.T @ g)
+
+
+def test_a_product_of_no_feature_is_empty():
+    entries = by_feature(torch.zeros(0, dtype=torch.int64), 0, torch.zeros(2, dtype=torch.int64))
+    out = torch.zeros(0, 3)
+    assert transposed_product(entries, torch.zeros(0), torch.ones(2, 3), out=out).shape == (0, 3)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from energylens.features import entries
 from energylens.features.architecture import ARCHITECTURES, Demand
 from energylens.features.dictionary import Dictionary
 from energylens.features.step import step
@@ -133,7 +134,9 @@ def test_step_equals_dense_autograd(name, generator):
         assert_close(made.gradients[weight], expected, rtol=1e-6, atol=1e-12)
 
 
-def test_nested_beginnings_each_have_their_error(generator):
+@pytest.mark.parametrize("at_once", [7, 512])
+def test_nested_beginnings_each_have_their_error(generator, monkeypatch, at_once):
+    monkeypatch.setattr(entries, "ROWS_AT_ONCE", at_once)
     dictionary, x = _dictionary("matryoshka_batchtopk", generator, width=64), _rows(generator, 50)
     made = step(dictionary, x, 1.0)
     w = {n: t.clone().requires_grad_() for n, t in dictionary.weights.items()}

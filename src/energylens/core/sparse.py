@@ -9,6 +9,7 @@ differ by its entries row after row, `indices` [entry], and by where each row st
 """
 
 from functools import cache
+from itertools import pairwise
 from types import ModuleType
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+
+FEATURES_AT_ONCE = 1024
 
 
 def combine(
@@ -90,9 +93,27 @@ def transposed_product(
     entries: ByFeature,
     values: Float[Tensor, "*entries"],
     rows: Float[Tensor, "sample d"],
+    out: Float[Tensor, "feature d"] | None = None,
 ) -> Float[Tensor, "feature d"]:
-    """codeᵀ rows: Σ over the entries of each feature of value · row."""
-    values = values.flatten()[entries.order]
+    """codeᵀ rows: Σ over the entries of each feature of value · row.
+
+    Into `out`, if it is given, some features at a time: beside it stands no other of its size.
+    """
+    values = values.flatten()
+    if out is None:
+        return _sums_of_rows(entries, values, rows)
+    ends = [*entries.start[::FEATURES_AT_ONCE].tolist(), len(entries.order)]
+    for first, (low, high) in zip(
+        range(0, len(out), FEATURES_AT_ONCE), pairwise(ends), strict=True
+    ):
+        some = slice(first, first + FEATURES_AT_ONCE)
+        part = ByFeature(entries.row[low:high], entries.order[low:high], entries.start[some] - low)
+        out[some] = _sums_of_rows(part, values, rows)
+    return out
+
+
+def _sums_of_rows(entries: ByFeature, values: Tensor, rows: Tensor) -> Tensor:
+    values = values[entries.order]
     if fused := _fused(values, rows):
         bounds = _bounds(entries.row, entries.start)
         return fused.weighted_sums(entries.row, values, bounds, rows)

@@ -25,6 +25,8 @@ from energylens.core.sparse import (
     transposed_product,
 )
 
+ROWS_AT_ONCE = 512
+
 
 class Chosen(NamedTuple):
     """What a code keeps, row after row.
@@ -247,8 +249,16 @@ class _Part(NamedTuple):
         before = torch.cat([inside.new_zeros(1, dtype=torch.int64), inside.cumsum(0)])
         return cls(features, order, entries.feature[order], before[entries.start])
 
-    def write(self, values: Tensor, W_dec: Tensor, across: Collective) -> Tensor:
-        return across.all_reduce(combine(self.feature, values[self.order], W_dec, self.start))
+    def add_to(
+        self, rows: Tensor, values: Tensor, W_dec: Tensor, across: Collective, sign: int
+    ) -> None:
+        """Write them onto `rows` or take them away, some rows at a time."""
+        ends = [*self.start[::ROWS_AT_ONCE].tolist(), len(self.order)]
+        for number, (low, high) in enumerate(pairwise(ends)):
+            some = slice(number * ROWS_AT_ONCE, (number + 1) * ROWS_AT_ONCE)
+            of_rows, start = values[self.order[low:high]], self.start[some] - low
+            made = combine(self.feature[low:high], of_rows, W_dec, start)
+            rows[some].add_(across.all_reduce(made), alpha=sign)
 
 
 class _NestedErrors(torch.autograd.Function):
@@ -268,7 +278,7 @@ class _NestedErrors(torch.autograd.Function):
         ctx.entries = entries
         residual, loss = target.clone(), target.new_zeros(())
         for part in ctx.parts:
-            residual -= part.write(values, W_dec, entries.across)
+            part.add_to(residual, values, W_dec, entries.across, -1)
             loss += residual.flatten().dot(residual.flatten())
         ctx.save_for_backward(values, W_dec, residual)
         ctx.mark_non_differentiable(residual)
@@ -285,8 +295,8 @@ class _NestedErrors(torch.autograd.Function):
             own, inside = part.features, part.feature - part.features.start
             if own.stop > own.start:
                 ordered = by_feature(inside, own.stop - own.start, part.start)
-                by_W[own] = transposed_product(ordered, values[part.order], slope)
-            residual += part.write(values, W_dec, ctx.entries.across)
+                transposed_product(ordered, values[part.order], slope, out=by_W[own])
+            part.add_to(residual, values, W_dec, ctx.entries.across, 1)
         return slope.neg_() if ctx.needs_input_grad[0] else None, by_values, by_W, None, None
 
 
