@@ -174,6 +174,7 @@ def test_indices_are_lowered_and_words_are_not():
         "a<sub>f</sub> &lt; W<sub>enc</sub>, n<sub>tokens</sub>"
     )
     assert str(indexed("EFAS_f")) == "EFAS<sub>f</sub>"
+    assert str(indexed("φ e_{t−1} + x_t")) == "φ e<sub>t−1</sub> + x<sub>t</sub>"
     assert str(indexed("snake_case")) == "snake_case"
 
 

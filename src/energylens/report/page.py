@@ -40,7 +40,7 @@ UNSAID: dict[str, Any] = {
     "command": "", "key": "", "inputs": {}, "options": {}, "versions": {}, "code": {},
     "hardware": {}, "seconds": 0, "sittings": 0, "peak_memory_mb": None,
 }  # fmt: skip
-_INDEX = re.compile(r"(?<![A-Za-z])(EFAS|[A-Za-zΣ])_([A-Za-zĥ]+)")
+_INDEX = re.compile(r"(?<![A-Za-z])(EFAS|smooth|[A-Za-zΣ])_(?:\{([^{}]+)\}|([A-Za-zĥ]+))")
 GRADES = {
     "real": "real model and data",
     "quick": "quick budget: real, but small",
@@ -115,10 +115,10 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
 
 
 def indexed(text: str) -> Any:
-    """A formula or a paragraph with its indices lowered: a_f becomes a with index f."""
+    """A formula or a paragraph with its indices lowered: a_f becomes a with index f, e_{t−1} e with t−1."""
     from markupsafe import Markup, escape
 
-    return Markup(_INDEX.sub(r"\1<sub>\2</sub>", str(escape(text))))
+    return Markup(_INDEX.sub(r"\1<sub>\2\3</sub>", str(escape(text))))
 
 
 def _asset(name: str) -> str:
