@@ -55,7 +55,7 @@ def heavy_tailed_rows(n: int, d: int, seed: int) -> Any:
 # ---- ours
 
 
-def ours(architecture: str, *, dead: float = 0.0) -> Callable[..., Step]:
+def ours(architecture: str, *, dead: float = 0.0, precision: str = "auto") -> Callable[..., Step]:
     """The step that `train` makes."""
 
     def made(n: int, d: int, m: int, k: int, device: str = "cpu") -> Step:
@@ -75,7 +75,7 @@ def ours(architecture: str, *, dead: float = 0.0) -> Callable[..., Step]:
         ).to(device)  # fmt: skip
         options = TrainOptions(
             architecture=architecture, width=m, k=k, batch=n, aux_k=d // 2, lr=2e-4,
-            dead_after_tokens=NEVER,
+            dead_after_tokens=NEVER, precision=precision,
         )  # fmt: skip
         training = Training(dictionary=dictionary, options=options, steps=1000)
         asleep = (torch.rand(m, generator=generator) < dead).to(device)
@@ -191,6 +191,9 @@ OURS: dict[str, Callable[..., Step]] = {
     "energylens matryoshka_batchtopk": ours("matryoshka_batchtopk"),
     "energylens groupmax": ours("groupmax"),
     "energylens topk, 30 % dead": ours("topk", dead=0.3),
+    "energylens topk, fp32": ours("topk", precision="fp32"),
+    "energylens batchtopk, fp32": ours("batchtopk", precision="fp32"),
+    "energylens topk, fp32, 30 % dead": ours("topk", dead=0.3, precision="fp32"),
     "dense autograd, fused Adam": dense_autograd,
 }
 PEERS: dict[str, Callable[..., Step]] = {

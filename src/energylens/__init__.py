@@ -19,6 +19,7 @@ _WHERE = {
     "Subject": "energylens.activations.subject",
     "load": "energylens.activations.certify",
     "load_dictionary": "energylens.features.formats.recognise",
+    "save_dictionary": "energylens.features.formats.convert",
     "from_pretrained": "energylens.features.pretrained",
     "push_to_hub": "energylens.features.publish",
     "read_windows": "energylens.notebook.reading",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from energylens.dynamics.tracker import Tracker
     from energylens.energy.basins import compare_basins, find_basins
     from energylens.energy.descent import descend, slope_of
+    from energylens.features.formats.convert import save_dictionary
     from energylens.features.formats.recognise import load_dictionary
     from energylens.features.pretrained import from_pretrained
     from energylens.features.publish import push_to_hub

@@ -19,7 +19,7 @@ GROUPS = ("top", "top", "median", "lower quarter")
 MARKED = 1234  # peaks on a word that stands nowhere else
 
 
-def write_browse_run(folder: Path) -> Path:
+def write_browse_run(folder: Path, target: str = SITE) -> Path:
     (folder / "tables").mkdir(parents=True)
     random = np.random.default_rng(0)
     words = [*(f" {word}" for word in WORDS), *HOSTILE]
@@ -41,7 +41,8 @@ def write_browse_run(folder: Path) -> Path:
         }),
         "browse_dictionary": pa.table({
             name: [value] for name, value in {
-                "site": SITE, "architecture": "topk", "k": 8, "width": FEATURES, "d_in": 64,
+                "site": SITE, "target": target, "kind": "dictionary",
+                "architecture": "topk", "k": 8, "width": FEATURES, "d_in": 64,
                 "tokens": 9000, "documents": 45, "windows": WINDOWS, "sample_tokens": 9000,
                 "sample_documents": 45, "l0": 8.0, "dead": len(SILENT), "first_rows": 900,
                 "fvu": 0.2, "fvu_random": 0.8, "tested": 2000, "labelled": 802, "labelled_null": 3,
@@ -78,7 +79,8 @@ def _features(random: np.random.Generator, words: list[str]) -> pa.Table:
         "n_active": (density * 9000).astype(np.int64) + ~silent,
         "n_windows": (~silent).astype(np.int64), "n_documents": (~silent).astype(np.int64),
         "mean_activation": some(1, 2), "max_activation": np.where(silent, np.nan, 4.0),
-        "decoder_norm": np.ones(FEATURES), "peak_token": peaks,
+        "decoder_norm": np.ones(FEATURES), "stream_norm": np.full(FEATURES, 2.0),
+        "site_norms": [[0.75, 0.25]] * FEATURES, "peak_token": peaks,
         "class": [None if f in SILENT else CLASSES[f % 3] for f in range(FEATURES)],
         "auroc": some(0.5, 1), "auroc_null": some(0.5, 0.6), "p": some(0, 1), "q": some(0, 1),
         "label": label, "class_share": some(0, 1), "class_density": some(0, 1),

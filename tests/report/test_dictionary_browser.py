@@ -242,6 +242,18 @@ def test_a_page_shows_contexts_partners_and_logits(visit):
 
 
 @pytest.mark.browser
+def test_what_is_written_to_several_places_is_told_of_each(tmp_path, chromium):
+    folder = write_browse_run(tmp_path / "run", target=f"{SITE}+blocks.9.mlp_out")
+    build(folder)
+    with visiting(chromium, folder / "report.html")(f"#feature={SITE}/{MARKED}") as page:
+        ready(page)
+        opened(page, f"L7·{MARKED}")
+        text = page.inner_text("#page")
+        assert "7: .75, 9 mlp_out: .25" in text
+        assert "random directions of this length raise no logit by more than 1" in text
+
+
+@pytest.mark.browser
 def test_a_silent_feature_says_so(visit):
     with visit(f"#feature={SITE}/0") as page:
         ready(page)

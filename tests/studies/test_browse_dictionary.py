@@ -8,8 +8,12 @@ import pytest
 import torch
 
 from energylens.core.errors import BadInput, NoRoom
+from energylens.features.cross_layer import CrossLayerTranscoder
+from energylens.features.crosscoder import SITES, Crosscoder
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import saelens
+from energylens.features.formats.convert import own_files
+from energylens.features.formats.disk import write_folder
 from energylens.report.page import build
 from energylens.run.execute import execute
 from energylens.studies.browse_dictionary import BrowseDictionary, reading
@@ -44,8 +48,10 @@ def options(folder: Path, **changed) -> BrowseDictionary:
     [
         (dictionary(d=16, hook_name=SITE), {}, "rows of 16 values and blocks.1.resid_post of tiny"
          " has 128: name its own model with --model, or its place with --site"),
-        (dictionary(hook_name=SITE, hook_name_out="blocks.1.mlp_out"), {}, "is a transcoder"),
-        (dictionary(d=16, d_out=8, hook_name=SITE), {}, "is a transcoder"),
+        (dictionary(d_out=16, hook_name="blocks.1.resid_mid", hook_name_out="blocks.1.mlp_out"), {},
+         "transcoder writes rows of 16 values and blocks.1.mlp_out of tiny has 128: name its own"
+         " model with --model, or its place with --target-site"),
+        (dictionary(d=16, d_out=8, hook_name=SITE), {}, "is a transcoder from 16 to 8 values"),
         (dictionary(), {}, "does not say where it reads .no hook_name.: name the place with"),
         (dictionary(hook_name="blocks.9.hook_resid_post"), {}, "layers 0 to 3"),
     ],
@@ -134,6 +140,48 @@ def test_logits_are_what_a_step_along_the_direction_changes():
         change = (subject.lens(state + step) - subject.lens(state - step)) / 0.04
     assert torch.allclose(found, change - change.mean(1, keepdim=True), atol=2e-3)
     assert float(found.mean(1).abs().max()) < 1e-5
+
+
+def crosscoder() -> Crosscoder:
+    sites = [{"name": n, "width": D, "spread": 1.5} for n in (SITE, "blocks.3.resid_post")]
+    return Crosscoder.of(dictionary(d=2 * D, **{SITES: sites}))
+
+
+def cross_layer() -> CrossLayerTranscoder:
+    g = torch.Generator().manual_seed(2)
+    return CrossLayerTranscoder(
+        architecture="topk", k=4, layers=(0, 1, 2, 3), b_dec=torch.zeros(4, D),
+        W_enc=tuple(torch.randn(WIDTH, D, generator=g) for _ in range(4)),
+        b_enc=(torch.zeros(WIDTH),) * 4,
+        W_dec=tuple(torch.randn(WIDTH, 4 - n, D, generator=g) for n in range(4)),
+        metadata={"feature_input_hook": "resid_mid", "feature_output_hook": "mlp_out"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "where", "sites"),
+    [
+        (dictionary(d_out=D, hook_name="blocks.1.resid_mid", hook_name_out="blocks.1.mlp_out"), {},
+         "features of a transcoder from blocks.1.resid_mid to blocks.1.mlp_out, read on", 1),
+        (crosscoder(), {}, "of a crosscoder at blocks.1.resid_post, blocks.3.resid_post, read", 2),
+        (cross_layer(), {"layer": 2}, "features of layer 2 of a cross-layer transcoder from"
+         " blocks.2.resid_mid to blocks.2.mlp_out, blocks.3.mlp_out, read on", 2),
+    ],
+    ids=["transcoder", "crosscoder", "cross-layer"],
+)  # fmt: skip
+def test_every_kind_of_dictionary_has_its_features_browsed(made, asked, where, sites, tmp_path):
+    folder = write_folder(tmp_path / "d", own_files(made))
+    run = execute("browse-dictionary", options(folder, **asked), tmp_path / "out")
+    assert where in run.summary.detail
+    features = pq.read_table(run.path / "tables/browse_features.parquet").to_pylist()
+    assert len(features) == WIDTH and any(row["n_active"] for row in features)
+    for row in features:
+        assert len(row["site_norms"]) == sites and len(row["raised_tokens"]) == 10
+        assert sum(n * n for n in row["site_norms"]) == pytest.approx(row["decoder_norm"] ** 2)
+    (whole,) = pq.read_table(run.path / "tables/browse_dictionary.parquet").to_pylist()
+    assert whole["fvu"] > whole["fvu_random"] and 0 < whole["fvu_random"] < 1
+    assert not run.summary.controls["dictionary_fits"].passed  # directions drawn at random
+    build(run.path)
 
 
 def test_a_place_that_no_lens_reads_has_no_logits(tmp_path):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from energylens.report.explorer import STILL_ROWS, Explorer, Packed, Still, pack
 from energylens.report.figure import cell
-from energylens.report.places import feature_name
+from energylens.report.places import feature_name, site_label
 from energylens.report.records import Records, Stored
 from energylens.results.format import percent, several
 from energylens.results.text import visible
@@ -28,8 +28,8 @@ SEARCHED_BEFORE, SEARCHED_AFTER = 3, 2
 FEWER = (8, 5, 3, 1)  # contexts of a feature, until they fit
 DIGITS = 3
 INDEX = ("density", "n_active", "auroc", "max_activation")
-PAGE = ("n_windows", "n_documents", "mean_activation", "decoder_norm", "auroc_null", "q",
-        "class_share", "class_density")  # fmt: skip
+PAGE = ("n_windows", "n_documents", "mean_activation", "decoder_norm", "stream_norm", "auroc_null",
+        "q", "class_share", "class_density")  # fmt: skip
 PAIRS = ("other", "together", "expected", "phi", "turned", "above_turned")
 
 
@@ -99,6 +99,10 @@ def _packed(records: Records, features: Stored, site: str, kept: int) -> Iterato
     searched: list[list[int]] = []
     labels = Vocabulary()
     used: set[int] = set()
+    whole = records.table("browse_dictionary")
+    assert whole is not None
+    places = whole.text("target")[0].split("+")
+    targets = [site_label(one) for one in places] if len(places) > 1 else []
     for number, own, cut, joint in _together(features, contexts, pairs):
         rows = own.to_pydict()
         limits = np.asarray(own.column("max_activation"), dtype=np.float64)
@@ -110,6 +114,7 @@ def _packed(records: Records, features: Stored, site: str, kept: int) -> Iterato
         partners = _partners(joint, first, own.num_rows)
         yield pack(f"features-{number}", {
             "contexts": pieces, **raised, "partners": partners,
+            **({"site_norms": rows["site_norms"]} if targets else {}),
             **{name: rows[name] for name in ("raised_logits", "lowered_logits",
                "neighbour_features", "neighbour_cosines", "histogram_first", *PAGE)},
         }, digits=DIGITS)  # fmt: skip
@@ -123,11 +128,10 @@ def _packed(records: Records, features: Stored, site: str, kept: int) -> Iterato
             searched.append([*near, *(part for token in written for part in (token, -1))])
     yield from _windows(texts, used)
     name = feature_name(site, 0)
-    whole = records.table("browse_dictionary")
-    assert whole is not None
     yield pack("index", {
         "site": site, "prefix": name.removesuffix("0"), "block": FEATURES_A_BLOCK,
         "windows": WINDOWS_A_BLOCK, "steps": STEPS, "labels": list(labels.numbers),
+        "targets": targets,
         "words": list(words.numbers), "documents": list(documents.numbers),
         **{key: float(whole.number(key)[0])
            for key in ("cosine_null", "logit_null", "tokens", "sample_tokens")},

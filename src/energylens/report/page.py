@@ -115,7 +115,7 @@ def _render(records: Records, shown: Sequence[Shown]) -> str:
 
 
 def indexed(text: str) -> Any:
-    """A formula or a paragraph with its indices lowered: a_f becomes a with index f, e_{t−1} e with t−1."""
+    """A formula or a paragraph with its indices lowered: of a_f the f, of e_{t−1} the t−1."""
     from markupsafe import Markup, escape
 
     return Markup(_INDEX.sub(r"\1<sub>\2\3</sub>", str(escape(text))))

@@ -34,9 +34,12 @@ def feature_name(site: str, feature: float | int) -> str:
     Example:
         >>> feature_name("blocks.15.resid_post", 2904.0), feature_name("blocks.0.resid_pre", 7)
         ('L15·2904', 'L0pre·7')
+        >>> feature_name("blocks.1.resid_post+blocks.3.resid_post", 7)
+        'L1+L3·7'
     """
-    label = site_label(site).replace(" ", "")
-    return f"{'L' if label[:1].isdigit() else ''}{label}·{int(feature)}"
+    labels = (site_label(one).replace(" ", "") for one in site.split("+"))
+    told = "+".join(f"{'L' if label[:1].isdigit() else ''}{label}" for label in labels)
+    return f"{told}·{int(feature)}"
 
 
 def depths(sites: Sequence[str]) -> dict[str, float]:

@@ -7,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import energylens as el
 from energylens.core.checkpoint import FolderCheckpoint
-from energylens.core.errors import ArtifactRefused
+from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.features.crosscoder import SITES, Crosscoder
 from energylens.features.formats import (
     circuit_tracer,
     cross_layer,
@@ -17,6 +19,7 @@ from energylens.features.formats import (
     sparsify,
 )
 from energylens.features.formats.recognise import FORMATS, load_dictionary, load_one
+from tests.common.compare import assert_close
 from tests.features.formats.made import D, dictionary, draw, save_pickle, write_json
 from tests.features.formats.test_cross_layer import LAYERS, transcoder
 from tests.features.formats.test_dictionary_learning import state_of, write
@@ -173,3 +176,17 @@ def test_a_path_with_nothing_or_something_else_is_refused(tmp_path):
     np.save(tmp_path / "d" / "x.npy", np.zeros(2))
     with pytest.raises(ArtifactRefused, match="holds config.json, but not ae.pt"):
         load_dictionary(tmp_path / "d")
+
+
+def test_every_kind_of_dictionary_is_read_back_as_it_was_saved(tmp_path, generator):
+    one, layers = dictionary("topk", generator), transcoder("topk", generator)
+    sites = [{"name": n, "width": D // 2, "spread": 1.0} for n in "ab"]
+    two = Crosscoder.of(replace(one, metadata={SITES: sites}))
+    for made in (one, two, layers):
+        folder = el.save_dictionary(made, tmp_path / type(made).__name__)
+        again = el.load_dictionary(folder)
+        assert type(again) is type(made) and again.weights.keys() == made.weights.keys()
+        for name, weight in made.weights.items():
+            assert_close(again.weights[name], weight)
+    with pytest.raises(BadInput, match="Dictionary"):
+        el.save_dictionary(one, tmp_path / "Dictionary")

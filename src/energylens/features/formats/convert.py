@@ -1,6 +1,7 @@
 """A dictionary in the files of another program: which program holds what."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from energylens.core.errors import BadInput, UnknownName
 from energylens.features.cross_layer import CrossLayerTranscoder
@@ -14,7 +15,7 @@ from energylens.features.formats import (
     saelens,
     sparsify,
 )
-from energylens.features.formats.disk import Write
+from energylens.features.formats.disk import Write, write_folder
 from energylens.features.formats.recognise import Loaded
 
 Files = Mapping[str, Write]
@@ -63,6 +64,23 @@ def files_of(dictionary: Loaded, to: str) -> tuple[Files, str]:
         return files, next(iter(files))
     folder = sparsify.folder_name(dictionary) if to == "sparsify" else ""
     return {f"{folder}/{name}".lstrip("/"): write for name, write in files.items()}, folder
+
+
+def save_dictionary(made: Loaded, folder: Path | str) -> Path:
+    """Write a dictionary of any kind as a folder that `load_dictionary` reads, all or nothing.
+
+    Args:
+        made: A dictionary, a crosscoder or a cross-layer transcoder.
+        folder: Must not exist, or be empty.
+
+    Returns:
+        The folder: SAELens' layout; of a cross-layer transcoder circuit-tracer's, where that has
+        such a thing, or else one of ours.
+
+    Raises:
+        BadInput: If the folder is in use, a value is not finite, or metadata are not JSON values.
+    """
+    return write_folder(Path(folder), own_files(made))
 
 
 def own_files(made: Loaded) -> Files:

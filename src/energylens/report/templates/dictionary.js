@@ -46,11 +46,13 @@ class DictionaryPage extends Page {
     if (feature.n_active) {
       facts.push(["activation", `mean ${number(page.mean_activation)}, largest ${number(feature.max)}`]);
     }
-    if (feature.auroc !== null) {
+    if (feature.auroc !== null && page.q !== null) {
       facts.push([feature.label ? "AUROC" : "AUROC of the best class", `${fixed(feature.auroc, 3)}, turned text ${fixed(page.auroc_null, 3)}`],
         ["q", chance(page.q)]);
     }
-    return [...facts, ["norm of its decoder row", number(page.decoder_norm)]];
+    const norms = view.targets.map((site, at) => `${site}: ${number(page.site_norms[at], 2)}`);
+    return [...facts, ["norm of its decoder row", number(page.decoder_norm)],
+      ...(norms.length ? [["by site", norms.join(", ")]] : [])];
   }
 
   told(activation) {
@@ -62,7 +64,7 @@ class DictionaryPage extends Page {
     const { page, browser: { view } } = this;
     if (!page.raised_tokens.length) return [];
     const pairs = (way) => page[`${way}_tokens`].map((token, i) => [view.words[token], page[`${way}_logits`][i]]);
-    const note = `Per unit of activation, by the direct path at the mean state. Null: 19 in 20 random directions of this length raise no logit by more than ${number(view.logit_null * page.decoder_norm, 2)}.`;
+    const note = `Per unit of activation, by the direct path at the mean state. Null: 19 in 20 random directions of this length raise no logit by more than ${number(view.logit_null * page.stream_norm, 2)}.`;
     return this.logits(pairs("raised"), pairs("lowered"), note);
   }
 
@@ -109,8 +111,8 @@ VIEWS.dictionary = class {
     }));
     this.columns = [
       { name: "row", label: "feature" },
-      { name: "token", label: "peak token", text: true },
-      { name: "label", label: "tells apart", text: true },
+      { name: "token", label: "token", text: true },
+      { name: "label", label: "label", text: true },
       { name: "clear", label: "AUROC", show: (value) => (value === null ? "" : fixed(value, 2)), number: true, wide: true },
       { name: "density", label: "density", show: percent, number: true },
       { name: "spark", label: "activation", wide: true },

@@ -20,14 +20,20 @@ class BrowseDictionary:
     """Read text once and keep, of every feature, contexts, counts, logits, neighbours, labels."""
 
     dictionary: Path
-    """Folder or file of a dictionary (SAELens, sparsify, Gemma Scope …), or a place on the hub
-    (owner/name/sub/folder)."""
+    """Folder or file of a dictionary, transcoder or crosscoder (SAELens, sparsify, Gemma Scope,
+    circuit-tracer …), or a place on the hub (owner/name/sub/folder)."""
 
     model: str = "smollm2"
     """The model: smollm2 or tiny (packaged), a hub id, a folder of safetensors, a GGUF file."""
 
     site: str = ""
     """Where the dictionary reads, such as blocks.3.resid_post; default: what its metadata says."""
+
+    target_site: str = ""
+    """What a transcoder writes, such as blocks.3.mlp_out; default: what its metadata says."""
+
+    layer: Annotated[int, Range(-1, 10_000)] = -1
+    """Of a cross-layer transcoder: the layer whose features are browsed."""
 
     text: tuple[str, ...] = ()
     """Files or folders of text (txt, md, py, jsonl, parquet); default: six kinds of text."""

@@ -13,7 +13,7 @@ from energylens.results.record import Control, Estimate, Grade, Summary
 from energylens.stats.rates import wilson_interval
 from energylens.studies.browse_dictionary import BrowseDictionary
 from energylens.studies.browse_dictionary.material import Material
-from energylens.studies.browse_dictionary.measures import NULL_QUANTILE, has_logits
+from energylens.studies.browse_dictionary.measures import NULL_QUANTILE
 
 QUICK_DOCUMENTS = 100
 DENSE, ALIKE, MOSTLY_DEAD = 0.5, 0.98, 0.5
@@ -28,7 +28,7 @@ def summarise(
     figures = _figures(whole, features)
     return Summary(
         study="browse-dictionary",
-        subject=f"{material.subject.loaded.name} · {whole['site']} · {material.corpus}",
+        subject=f"{material.subject.loaded.name} · {_where(whole)} · {material.corpus}",
         finding=_finding(whole, tables["browse_labels"].to_pylist()),
         detail=_detail(whole),
         grade=_grade(options),
@@ -38,6 +38,19 @@ def summarise(
         limits=tuple(_limits(material, options, whole)),
         suspicious=tuple(_suspicious(whole, features)),
     )
+
+
+def _where(whole: Row) -> str:
+    """What is read, and what is written where that is something else."""
+    read, written = (str(whole[name]).replace("+", ", ") for name in ("site", "target"))
+    return read if read == written else f"{read} to {written}"
+
+
+def _at(whole: Row) -> str:
+    of = "" if whole["kind"] == "dictionary" else f"of a {whole['kind']} "
+    if str(whole["kind"]).startswith("layer"):
+        of = f"of {whole['kind']} "
+    return f"{of}{'at' if whole['site'] == whole['target'] else 'from'} {_where(whole)}"
 
 
 def _grade(options: BrowseDictionary) -> Grade:
@@ -106,7 +119,7 @@ def _finding(whole: Row, labels: list[dict[str, Any]]) -> str:
 
 def _detail(whole: Row) -> str:
     return (
-        f"{whole['width']:,} features at {whole['site']}, read on {whole['tokens']:,} tokens of"
+        f"{whole['width']:,} features {_at(whole)}, read on {whole['tokens']:,} tokens of"
         f" {whole['documents']:,} documents: {number(whole['l0'])} active a token,"
         f" {percent(whole['dead'] / whole['width'])} never. Search them below by what they are"
         " active on, what they write and what they are called."
@@ -154,13 +167,13 @@ def _limits(material: Material, options: BrowseDictionary, whole: Row) -> Iterat
             f"Pairs and labels are counted on the first {whole['sample_tokens']:,} of"
             f" {whole['tokens']:,} tokens, as many as --sample-tokens and --memory-mb allow."
         )
-    if has_logits(material):
+    if material.stream is not None:
         yield (
             "Logits are those of the direct path at the mean state: what later blocks make of a"
             " feature is not in them."
         )
     else:
-        yield f"{whole['site']} does not write what a lens reads, so no logits are attributed."
+        yield f"No lens reads what is written to {whole['target']}, so no logits are attributed."
     yield (
         "The text was drawn without knowing what the dictionary was trained on: contexts may be"
         " from its training text. How well it reconstructs is only glanced at here."

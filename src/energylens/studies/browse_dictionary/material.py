@@ -15,9 +15,8 @@ from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
 from energylens.core.files import sha256
 from energylens.core.ports import Store
-from energylens.core.sites import canonical
 from energylens.features.dictionary import Dictionary
-from energylens.features.formats.recognise import load_one
+from energylens.features.formats.recognise import load_dictionary
 from energylens.features.pretrained import locate
 from energylens.sources.model import load_model
 from energylens.sources.text import load_text
@@ -25,6 +24,7 @@ from energylens.sources.token_classes import display_tokens
 from energylens.sources.tokenizer import Tokenizer
 from energylens.sources.windows import TokenWindows, tokenise
 from energylens.studies.browse_dictionary import BrowseDictionary
+from energylens.studies.browse_dictionary.placed import Placed, place
 from energylens.studies.energy_lens.material import checked_device
 from energylens.studies.study import pin_inputs
 
@@ -35,10 +35,19 @@ class Material:
 
     subject: Subject
     tokenizer: Tokenizer
-    site: str
-    dictionary: Dictionary
+    placed: Placed
     windows: TokenWindows
     corpus: str
+
+    @property
+    def stream(self) -> str | None:
+        """The site of the residual stream that holds what is written, where a lens reads it."""
+        return None if "lens" in self.subject.lacks else self.placed.stream
+
+    @property
+    def dictionary(self) -> Dictionary:
+        """Its features."""
+        return self.placed.dictionary
 
     @cached_property
     def words(self) -> Sequence[str]:
@@ -54,9 +63,7 @@ def gather(options: BrowseDictionary, store: Store, say: Callable[[str], None]) 
         ArtifactRefused: If the dictionary cannot be read.
     """
     device = checked_device(options.device)
-    dictionary = load_one(locate(options.dictionary).path)
-    _refuse_transcoder(options.dictionary, dictionary)
-    site = _site(options, dictionary)
+    placed = place(load_dictionary(locate(options.dictionary).path), options)
     say(f"loading {options.model}")
     loaded = load_model(options.model, device=device)
     if loaded.tokenizer is None:
@@ -73,56 +80,40 @@ def gather(options: BrowseDictionary, store: Store, say: Callable[[str], None]) 
         corpus, loaded.tokenizer, options.context, documents=options.documents,
         per_document=options.windows, generator=torch.Generator().manual_seed(options.seed),
     )  # fmt: skip
-    dictionary = dictionary.to(device, torch.float32)
-    _refuse_other_width(subject, site, dictionary, windows)
+    placed = placed.to(device, torch.float32)
+    _refuse_other_width(subject, placed, windows)
     pin_inputs(store, {
         "model": {"name": loaded.name, "source": loaded.source, "sha256": loaded.sha256,
                   "family": loaded.family.name if loaded.family else None},
         "dictionary": {"name": options.dictionary.name, "sha256": _hash(options.dictionary),
-                       "architecture": dictionary.architecture, "features": dictionary.width},
+                       "architecture": placed.dictionary.architecture,
+                       "features": placed.dictionary.width},
         "text": {"name": corpus.name, "sha256": corpus.sha256,
                  "documents": len(windows.document_names),
                  "kinds": dict(sorted(Counter(windows.kinds).items()))},
     })  # fmt: skip
     return Material(
-        subject=subject, tokenizer=loaded.tokenizer, site=site, dictionary=dictionary,
-        windows=windows, corpus=corpus.name,
+        subject=subject, tokenizer=loaded.tokenizer, placed=placed, windows=windows,
+        corpus=corpus.name,
     )  # fmt: skip
 
 
-def _refuse_transcoder(path: Path, dictionary: Dictionary) -> None:
-    written = dictionary.metadata.get("hook_name_out")
-    if written is None and dictionary.W_skip is None and dictionary.d_in == dictionary.d_out:
-        return
-    raise BadInput(
-        f"{path} is a transcoder (it reads {dictionary.metadata.get('hook_name', 'one site')} and"
-        f" writes {written or 'another'}), and browse-dictionary takes a dictionary that writes"
-        " where it reads: name an autoencoder"
-    )
-
-
-def _site(options: BrowseDictionary, dictionary: Dictionary) -> str:
-    said = options.site or dictionary.metadata.get("hook_name")
-    if not said:
-        raise BadInput(
-            f"{options.dictionary} does not say where it reads (no hook_name): name the place with"
-            " --site, such as blocks.3.resid_post"
-        )
-    return canonical(str(said))
-
-
-def _refuse_other_width(
-    subject: Subject, site: str, dictionary: Dictionary, windows: TokenWindows
-) -> None:
+def _refuse_other_width(subject: Subject, placed: Placed, windows: TokenWindows) -> None:
     """One pass of one window, before the long work."""
     batch = Batch.full(windows.ids[:1]).to(subject.device)
-    rows = scored_rows(subject, batch, [site])[site]
-    if rows.ndim != 2 or rows.shape[1] != dictionary.d_in:
-        raise BadInput(
-            f"the dictionary reads rows of {dictionary.d_in} values and {site} of"
-            f" {subject.loaded.name} has {rows.flatten(1).shape[1]}: name its own model with"
-            " --model, or its place with --site"
-        )
+    rows = scored_rows(subject, batch, placed.sites)
+    made = placed.dictionary
+    for does, sites, width, option in (
+        ("reads", placed.reads, made.d_in, "--site"),
+        ("writes", placed.writes, made.d_out, "--target-site"),
+    ):
+        found = sum(rows[site].flatten(1).shape[1] for site in sites)
+        if found != width or any(rows[site].ndim != 2 for site in sites):
+            raise BadInput(
+                f"the {placed.kind} {does} rows of {width} values and {', '.join(sites)} of"
+                f" {subject.loaded.name} has {found}: name its own model with --model, or its"
+                f" place with {option}"
+            )
 
 
 def _hash(path: Path) -> str:

@@ -148,7 +148,7 @@ def directions(
     Null: random directions, among as many random directions.
     """
     if not store.done("directions"):
-        rows = material.dictionary.W_dec
+        rows = material.placed.directions
         generator = torch.Generator().manual_seed(seed_of(options.seed, "directions"))
         random = random_unit_directions(len(rows), rows.shape[1], generator, like=rows)
         near = nearest_rows(rows, NEIGHBOURS)
@@ -157,37 +157,34 @@ def directions(
         found = {
             "norm": torch.linalg.vector_norm(rows, dim=1), "near": near.feature,
             "cosine": near.cosine, "cosine_null": among.amax(1),
+            "site_norms": material.placed.site_norms, "stream_norm": near.cosine.new_full(
+                (len(rows),), torch.nan),
         }  # fmt: skip
-        if has_logits(material):
-            found |= _logits(material, reading, random[:RANDOM_DIRECTIONS], progress)
+        if reading.mean_state is not None:
+            found |= _logits(material, reading.mean_state, generator, progress)
         store.save("directions", scratch=True, tensors={"directions": found})
     return store.tensors("directions")
 
 
-def has_logits(material: Material) -> bool:
-    """Whether the dictionary writes what the lens reads."""
-    lens = "lens" not in material.subject.lacks
-    residual = material.site.rpartition(".")[2] in ("resid_pre", "resid_mid", "resid_post",
-                                                    "attn_out", "mlp_out")  # fmt: skip
-    return lens and residual
-
-
 def _logits(
-    material: Material, reading: Reading, random: Tensor, progress: Progress
+    material: Material, state: Tensor, generator: torch.Generator, progress: Progress
 ) -> dict[str, Tensor]:
-    rows, subject = material.dictionary.W_dec, material.subject
+    rows, subject = material.placed.to_stream, material.subject
+    random = random_unit_directions(RANDOM_DIRECTIONS, rows.shape[1], generator, like=rows)
     kept: dict[str, list[Tensor]] = {name: [] for name in ("up", "up_at", "down", "down_at")}
     with progress.task("logits", len(rows), "features") as advance:
         for some in rows.split(LOGIT_ROWS):
-            effect = logit_effects(subject, reading.mean_state, some)
+            effect = logit_effects(subject, state, some)
             most = min(TOP_LOGITS, effect.shape[1])
             up, down = effect.topk(most), effect.topk(most, largest=False)
             for name, value in (("up", up.values), ("up_at", up.indices),
                                 ("down", down.values), ("down_at", down.indices)):  # fmt: skip
                 kept[name].append(value)
             advance(len(some))
-    chance = logit_effects(subject, reading.mean_state, random)
-    return {name: torch.cat(parts) for name, parts in kept.items()} | {"up_null": chance.amax(1)}
+    chance = logit_effects(subject, state, random)
+    return {name: torch.cat(parts) for name, parts in kept.items()} | {
+        "up_null": chance.amax(1), "stream_norm": torch.linalg.vector_norm(rows, dim=1),
+    }  # fmt: skip
 
 
 def record(
@@ -209,7 +206,8 @@ def record(
     tested = labels["q"].isfinite()
     above = together["phi"][:, 0] > together["phi_null"].nan_to_num(0.0)
     return {
-        "site": material.site, "architecture": dictionary.architecture, "k": dictionary.k,
+        "site": material.placed.site, "target": material.placed.target,
+        "kind": material.placed.kind, "architecture": dictionary.architecture, "k": dictionary.k,
         "width": dictionary.width, "d_in": dictionary.d_in, "tokens": seen.tokens,
         "documents": len(material.windows.document_names), "windows": len(material.windows.ids),
         "sample_tokens": int(labels["samples"][0]), "sample_documents": int(labels["samples"][1]),

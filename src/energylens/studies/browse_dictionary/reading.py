@@ -17,8 +17,7 @@ from energylens.activations.stream import (
 )
 from energylens.core.errors import NoRoom
 from energylens.core.ports import Progress, Store
-from energylens.features.chance import random_dictionary_like
-from energylens.features.evaluate import fvu, l0
+from energylens.features.evaluate import l0
 from energylens.features.occurrences import AFTER, BEFORE, BINS, Occurrences, entries_of
 from energylens.features.ordinary import Ordinary
 from energylens.studies.browse_dictionary import BrowseDictionary
@@ -51,7 +50,8 @@ class Reading:
 
     seen: Occurrences
     sample: Sample
-    mean_state: Tensor
+    mean_state: Tensor | None
+    """Of the stream that all that is written comes to; None where a lens reads none of it."""
     first: dict[str, Any]
     """Of the first rows: FVU, that of a random dictionary, L0."""
 
@@ -87,10 +87,11 @@ def read(
             store.save(_part(number), tensors={_part(number): seen.state()}, scratch=True)
             if number:
                 store.forget(_part(number - 1))
-    rows = store.tensors("first")
+    mean = store.tensors("first").get("mean_state")
+    device = material.dictionary.W_enc.device
     return Reading(
-        seen=seen, sample=_sample(store, len(pieces), material.dictionary.W_enc.device),
-        mean_state=rows["mean_state"].to(material.dictionary.W_enc.device), first=first,
+        seen=seen, sample=_sample(store, len(pieces), device),
+        mean_state=None if mean is None else mean.to(device), first=first,
     )  # fmt: skip
 
 
@@ -126,28 +127,32 @@ def _first_rows(
     """Mean state and a first look at how well the dictionary fits its place."""
     if not store.done("first"):
         windows = material.windows
-        size = _windows_at_once(material, options, budget_mb)
-        rows = torch.cat([
-            scored_rows(material.subject, batch, [material.site])[material.site]
+        placed, stream = material.placed, material.stream
+        sites = list(dict.fromkeys([*placed.sites, *([] if stream is None else [stream])]))
+        size = _windows_at_once(material, options, len(sites), budget_mb)
+        seen = [
+            scored_rows(material.subject, batch, sites)
             for batch in batches(windows.ids[:32], windows.document[:32], size,
                                  device=material.subject.device)
-        ]).float()  # fmt: skip
-        inside = rows[Ordinary.of(rows).holds(rows)]
+        ]  # fmt: skip
+        rows = {site: torch.cat([some[site] for some in seen]).float() for site in sites}
+        keep = torch.stack([Ordinary.of(its).holds(its) for its in rows.values()]).all(0)
+        inside = {site: its[keep] for site, its in rows.items()}
         generator = torch.Generator().manual_seed(seed_of(options.seed, "chance"))
-        chance = random_dictionary_like(material.dictionary, generator)
-        code = material.dictionary.encode(inside)
-        store.save("first", scratch=True, tensors={"first": {"mean_state": inside.mean(0)}},
-                   records={"first": {
-                       "rows": len(inside), "massive": len(rows) - len(inside),
-                       "fvu": float(fvu(inside, material.dictionary.reconstruct(inside))),
-                       "fvu_random": float(fvu(inside, chance.reconstruct(inside))),
-                       "l0": float(l0(code)),
-                   }})  # fmt: skip
+        active = float(l0(placed.encode(inside)))
+        k = min(max(1, round(active)), placed.dictionary.width)
+        mean = {} if stream is None else {"mean_state": inside[stream].mean(0)}
+        store.save("first", scratch=True, tensors={"first": mean}, records={"first": {
+            "rows": int(keep.sum()), "massive": int((~keep).sum()), "fvu": placed.fvu(inside),
+            "fvu_random": placed.fvu_random(inside, k, generator), "l0": active,
+        }})  # fmt: skip
     return dict(store.record("first"))
 
 
-def _windows_at_once(material: Material, options: BrowseDictionary, budget_mb: float) -> int:
-    fits = rows_per_batch(material.subject, options.context, 1, budget_mb=budget_mb)
+def _windows_at_once(
+    material: Material, options: BrowseDictionary, sites: int, budget_mb: float
+) -> int:
+    fits = rows_per_batch(material.subject, options.context, sites, budget_mb=budget_mb)
     return min(fits, WINDOWS_AT_ONCE)
 
 
@@ -168,14 +173,15 @@ def _read_piece(
     special = torch.tensor(sorted(subject.loaded.special_ids), dtype=torch.long)
     document = windows.document.to(subject.device)
     generator = torch.Generator().manual_seed(seed_of(options.seed, "drawn", str(number)))
-    size = _windows_at_once(material, options, budget_mb)
+    reads = material.placed.reads
+    size = _windows_at_once(material, options, len(reads), budget_mb)
     kept = []
     for first, batch in _numbered(windows.ids[piece], windows.document[piece], size, piece.start,
                                   device=subject.device):  # fmt: skip
-        rows = scored_rows(subject, batch, [material.site], without=special)[material.site]
+        rows = scored_rows(subject, batch, reads, without=special)
         places = scored_places(batch, without=special).nonzero()
         places[:, 0] += first
-        code = material.dictionary.encode(rows.float())
+        code = material.placed.encode(rows)
         before = seen.tokens
         seen.add(code, places, document, generator)
         if before < most:

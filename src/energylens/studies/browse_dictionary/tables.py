@@ -53,7 +53,8 @@ def feature_table(
         "mean_activation": torch.where(fired, seen.total / seen.active, torch.nan)
         .numpy(force=True),
         "max_activation": torch.where(fired, seen.top.score[:, 0], torch.nan).numpy(force=True),
-        "decoder_norm": found["norm"].numpy(),
+        "decoder_norm": found["norm"].numpy(), "site_norms": _lists(found["site_norms"]),
+        "stream_norm": found["stream_norm"].numpy(),
         "peak_token": pa.array(_words(material, peak), mask=~fired.numpy(force=True)),
         "class": pa.array(names[best.clip(0)], mask=best < 0),
         "auroc": labels["auroc"].numpy(), "auroc_null": labels["auroc_null"].numpy(),
