@@ -3,10 +3,10 @@
     python benchmarks/parallel.py [--worlds 2 4] [--dtypes float32 float64] [--steps 24]
 
 Every architecture is trained on planted rows in every way to share it: rows dealt, features dealt,
-and (on four processes) both. Printed and kept are the largest difference of a weight, relative to
-the largest weight, and of a loss, relative to the loss. Beside each stands what rounding alone
-does: the same of one process whose rows are moved in their last digit. Processes are on this
-machine, by gloo.
+and (on four processes) both; some as transcoders across three layers too. Printed and kept are the
+largest difference of a weight, relative to the largest weight, and of a loss, relative to the loss.
+Beside each stands what rounding alone does: the same of one process whose rows are moved in their
+last digit. Processes are on this machine, by gloo.
 """
 
 import argparse
@@ -22,6 +22,8 @@ from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "parallel.json"
 ROWS, WIDTH, D, K, BATCH = 2048, 256, 32, 8, 256
+ACROSS = "across layers, "
+LAYERED = tuple(f"{ACROSS}{name}" for name in ("topk", "batchtopk", "jumprelu"))
 
 
 def trained(architecture: str, dtype: str, steps: int, mesh: Any = None, moved: float = 0) -> Any:
@@ -31,6 +33,8 @@ def trained(architecture: str, dtype: str, steps: int, mesh: Any = None, moved: 
     from energylens.features.train import train
     from energylens.features.training import TrainOptions
 
+    if architecture.startswith(ACROSS):
+        return across_layers(architecture.removeprefix(ACROSS), dtype, steps, mesh or ALONE, moved)
     generator = torch.Generator().manual_seed(0)
     truth = torch.nn.functional.normalize(torch.randn(128, D, generator=generator), dim=1)
     active = torch.rand(ROWS, 128, generator=generator).topk(6, dim=1).indices
@@ -44,13 +48,37 @@ def trained(architecture: str, dtype: str, steps: int, mesh: Any = None, moved: 
     return train(rows, options, generator.manual_seed(1), mesh=mesh or ALONE)
 
 
+def across_layers(architecture: str, dtype: str, steps: int, mesh: Any, moved: float) -> Any:
+    import torch
+
+    from energylens.features.cross_layer_training import train_cross_layer
+    from energylens.features.planted import planted_layers
+    from energylens.features.training import TrainOptions
+
+    generator = torch.Generator().manual_seed(0)
+    planted = planted_layers(
+        3, features=96, d_in=D, d_out=D, rows=ROWS, active=4, generator=generator
+    )
+    inputs, targets = (
+        {layer: rows.to(getattr(torch, dtype)) for layer, rows in some.items()}
+        for some in (planted.inputs, planted.targets)
+    )
+    for rows in inputs.values():
+        rows *= 1 + moved * torch.randn(rows.shape, generator=generator, dtype=rows.dtype)
+    options = TrainOptions(
+        architecture=architecture, width=WIDTH, k=K, batch=BATCH, epochs=steps * BATCH // ROWS,
+        dead_after_tokens=4 * BATCH, aux_k=32,
+    )  # fmt: skip
+    return train_cross_layer(inputs, targets, options, generator.manual_seed(1), mesh=mesh)
+
+
 def cases(worlds: list[int], dtypes: list[str]) -> list[tuple[int, int, str, str]]:
     from energylens.features.architecture import ARCHITECTURES
 
     return [
         (world, shards, dtype, architecture)
         for world in worlds for shards in (1, 2, 4) if world % shards == 0
-        for dtype in dtypes for architecture in sorted(ARCHITECTURES)
+        for dtype in dtypes for architecture in (*sorted(ARCHITECTURES), *LAYERED)
     ]  # fmt: skip
 
 

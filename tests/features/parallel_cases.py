@@ -17,8 +17,11 @@ from energylens.core.errors import EnergylensError
 from energylens.core.ports import Collective
 from energylens.features import step
 from energylens.features.architecture import ARCHITECTURES
+from energylens.features.cross_layer import CrossLayerTranscoder
+from energylens.features.cross_layer_training import train_cross_layer
 from energylens.features.dictionary import Dictionary
 from energylens.features.mesh import ALONE, Mesh
+from energylens.features.planted import planted_layers
 from energylens.features.train import TrainRecord, train
 from energylens.features.training import TrainOptions
 from energylens.run.edges.collective.torch_distributed import processes
@@ -26,10 +29,13 @@ from tests.features.planted import planted_rows
 
 NAMES = tuple(sorted(ARCHITECTURES))
 KINDS = {
-    "topk": ("skip", "few", "single"),
+    "topk": ("skip", "few", "single", "layers"),
+    "batchtopk": ("layers",),
+    "groupmax": ("layers",),
     "matryoshka_batchtopk": ("skip", "few"),
     "gated": ("few",),
-    "jumprelu": ("entries", "single"),
+    "jumprelu": ("entries", "single", "layers"),
+    "standard": ("layers",),
 }
 """What is trained of an architecture besides the plain case."""
 BEGUN = 4
@@ -50,7 +56,8 @@ class Stopping(FolderCheckpoint):
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One training: of 50 rows a batch, so that four processes have unequal shares, or of three."""
+    """One training: of 50 rows a batch, so that four processes have unequal shares, or of three;
+    of a dictionary, or of a cross-layer transcoder of three layers."""
 
     architecture: str
     world: int = 1
@@ -72,8 +79,19 @@ class Case:
 
     def train(
         self, mesh: Mesh = ALONE, *, checkpoint: Checkpoint | None = None
-    ) -> tuple[Dictionary, TrainRecord]:
+    ) -> tuple[Dictionary | CrossLayerTranscoder, TrainRecord]:
         generator = torch.Generator().manual_seed(5)
+        if self.kind == "layers":
+            planted = planted_layers(3, features=24, d_in=12, d_out=10, rows=250, active=2,
+                                     generator=generator)  # fmt: skip
+            inputs, targets = (
+                {layer: rows.double() for layer, rows in some.items()}
+                for some in (planted.inputs, planted.targets)
+            )
+            inputs[1][0] *= 4
+            return train_cross_layer(
+                inputs, targets, self.options, generator, mesh=mesh, checkpoint=checkpoint
+            )
         rows = planted_rows(generator, n=12 if self.kind == "few" else 250, d=16)[0]
         rows[0] *= 4  # one row that batchtopk gives more than its share of candidates
         rows = rows if self.kind == "single" else rows.double()
@@ -105,8 +123,13 @@ def cases(world: int) -> list[Case]:
 
 def kept(world: int) -> list[Case]:
     """Cases that are stopped and taken up by others."""
-    return [c for c in cases(world) if c.architecture in ("topk", "batchtopk", "gated")
-            and c.kind == "plain"]  # fmt: skip
+    chosen = {
+        ("topk", "plain"),
+        ("batchtopk", "plain"),
+        ("gated", "plain"),
+        ("batchtopk", "layers"),
+    }
+    return [case for case in cases(world) if (case.architecture, case.kind) in chosen]
 
 
 def main(out: Path, collective: Collective) -> None:
@@ -116,13 +139,20 @@ def main(out: Path, collective: Collective) -> None:
     for case in kept(collective.world):
         mesh, begun = Mesh.of(collective, shards=case.shards), out / f"begun-{case.name}"
         case.begin(mesh, begun)
-        for how, folder in (("resumed", begun), ("taken-up", out / f"one-{case.architecture}")):
+        for how, folder in (
+            ("resumed", begun),
+            ("taken-up", out / f"one-{case.architecture}-{case.kind}"),
+        ):
             checkpoint = FolderCheckpoint(folder)
             write(out, f"{how}-{case.name}", collective, *case.train(mesh, checkpoint=checkpoint))
 
 
 def write(
-    out: Path, name: str, collective: Collective, dictionary: Dictionary, record: TrainRecord
+    out: Path,
+    name: str,
+    collective: Collective,
+    dictionary: Dictionary | CrossLayerTranscoder,
+    record: TrainRecord,
 ) -> None:
     save_file(dictionary.weights, out / f"{name}.{collective.rank}.safetensors")
     said = {

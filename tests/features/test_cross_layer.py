@@ -7,11 +7,8 @@ from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import BadInput, InsufficientData
 from energylens.features.architecture import ARCHITECTURES, Demand
 from energylens.features.cross_layer import CrossLayerTranscoder
-from energylens.features.cross_layer_training import (
-    CrossLayerTraining,
-    cross_layer_step,
-    train_cross_layer,
-)
+from energylens.features.cross_layer_step import cross_layer_step
+from energylens.features.cross_layer_training import CrossLayerTraining, train_cross_layer
 from energylens.features.evaluate import fvu
 from energylens.features.planted import planted_layers
 from energylens.features.training import TrainOptions

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from energylens.core.checkpoint import FolderCheckpoint
+from energylens.features.cross_layer import CrossLayerTranscoder
 from energylens.features.dictionary import Dictionary
 from energylens.features.mesh import ALONE
 from energylens.features.train import TrainRecord
@@ -28,7 +29,7 @@ def _of_worlds(some) -> list:
 
 
 @cache
-def by_one(architecture: str, kind: str) -> tuple[Dictionary, TrainRecord]:
+def by_one(architecture: str, kind: str) -> tuple[Dictionary | CrossLayerTranscoder, TrainRecord]:
     torch.set_num_threads(1)
     return Case(architecture=architecture, kind=kind).train()
 
@@ -40,8 +41,9 @@ def made_by(tmp_path_factory):
     @cache
     def made(world: int) -> Path:
         out = tmp_path_factory.mktemp(f"world{world}")
-        for architecture in {case.architecture for case in kept(world)}:
-            Case(architecture=architecture).begin(ALONE, out / f"one-{architecture}")
+        for architecture, kind in {(case.architecture, case.kind) for case in kept(world)}:
+            alone = Case(architecture=architecture, kind=kind)
+            alone.begin(ALONE, out / f"one-{architecture}-{kind}")
         together(world, "tests.features.parallel_cases", str(out))
         return out
 
@@ -85,7 +87,9 @@ def test_what_one_began_several_end_and_what_several_began_one_ends(case, made_b
     out = made_by(case.world)
     same(out, f"taken-up-{case.name}", case)
     begun = FolderCheckpoint(out / f"begun-{case.name}")
-    dictionary, record = Case(architecture=case.architecture).train(checkpoint=begun)
+    dictionary, record = Case(architecture=case.architecture, kind=case.kind).train(
+        checkpoint=begun
+    )
     expected, whole = by_one(case.architecture, case.kind)
     for weight, value in expected.weights.items():
         assert_close(dictionary.weights[weight], value, rtol=1e-8, atol=1e-9)
@@ -96,6 +100,8 @@ def test_cases_reach_what_processes_must_agree_on():
     """Dead latents, both routes, and a row that asks for more candidates."""
     for architecture in ("topk", "batchtopk", "matryoshka_batchtopk"):
         assert max(by_one(architecture, "plain")[1].dead_share) > 0.1
+    for architecture in ("topk", "batchtopk", "groupmax"):
+        assert max(by_one(architecture, "layers")[1].dead_share) > 0.02
     for architecture in ("standard", "gated", "p_anneal"):
         l0 = by_one(architecture, "plain")[1].l0
         assert l0[0] > 64 / 24 > l0[-1]

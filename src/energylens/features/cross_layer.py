@@ -117,6 +117,13 @@ class CrossLayerTranscoder:
             b_dec=weights["b_dec"], own=tuple(parts), metadata=dict(metadata or {}),
         )  # fmt: skip
 
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "CrossLayerTranscoder":
+        """The same kind of transcoder with other tensors, all those of `weights`."""
+        return self.of_weights(
+            weights, architecture=self.architecture, k=self.k, layers=self.layers,
+            metadata=self.metadata,
+        )  # fmt: skip
+
     def part(self, place: int) -> Dictionary:
         """One layer's features: a transcoder to the layers it reaches, side by side.
 

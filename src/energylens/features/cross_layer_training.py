@@ -1,12 +1,8 @@
-"""Training of cross-layer transcoders: the step, and the loop that all dictionaries share.
+"""Training of cross-layer transcoders: their own step in the loop that all dictionaries share."""
 
-Every layer's entries are chosen, read and written as those of a transcoder are, and what the layers
-write is added up before it is compared. A batch's pre-activations never exist whole.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,24 +11,17 @@ from torch import Tensor
 from energylens.core.checkpoint import Checkpoint
 from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
-from energylens.features.architecture import ARCHITECTURES, Architecture, Demand
+from energylens.features.architecture import ARCHITECTURES, Architecture
 from energylens.features.chance import best_factor
 from energylens.features.course import Course, Seen, TrainRecord, look_at, near
 from energylens.features.cross_layer import CrossLayerTranscoder, add_up
+from energylens.features.cross_layer_step import cross_layer_step, read_of
 from energylens.features.crosscoder import side_by_side
-from energylens.features.entries import (
-    Chosen,
-    DenseEntries,
-    Entries,
-    SparseEntries,
-    read_entries,
-    squared_error,
-)
-from energylens.features.kernels import BLOCK
 from energylens.features.mesh import ALONE, Mesh
 from energylens.features.order import Order
 from energylens.features.revival import revive
-from energylens.features.step import FULL, PLAIN, Read, Step, choose_together, density
+from energylens.features.shards import part_of, whole_of
+from energylens.features.step import Step
 from energylens.features.stream import Job
 from energylens.features.train import check, follow, steps_of
 from energylens.features.training import Training, TrainOptions
@@ -48,6 +37,7 @@ def train_cross_layer(
     progress: Progress = silence,
     label: str = "cross-layer transcoder",
     checkpoint: Checkpoint | None = None,
+    mesh: Mesh = ALONE,
 ) -> tuple[CrossLayerTranscoder, TrainRecord]:
     """Train features of every layer that make what this and later layers write.
 
@@ -65,6 +55,8 @@ def train_cross_layer(
         progress: Told the rows done.
         label: What the progress calls it.
         checkpoint: Where training is saved as it goes on, and from where it goes on.
+        mesh: The processes that train it together; see `train`. Of features, each holds an equal
+            share of every layer's.
 
     Returns:
         The transcoder, and what happened at each step; `l0` is a mean over layers.
@@ -88,7 +80,7 @@ def train_cross_layer(
     job.check()
     check(side_by_side(reads), side_by_side(writes), options)
     seen = job.look(reads | writes)
-    course = job.begin(seen, steps_of(seen, options), generator)
+    course = job.begin(seen, steps_of(seen, options), generator, mesh)
     left_out = len(inputs[layers[0]]) - len(seen.rows)
     record = follow(
         course, seen, generator, left_out=left_out, progress=progress, label=label,
@@ -175,30 +167,39 @@ class CrossLayerJob(Job):
         self, course: Course, metadata: Mapping[str, Any] | None = None
     ) -> CrossLayerTranscoder:
         assert isinstance(course.training, CrossLayerTraining) and course.writes is not None
-        made = course.training.dictionary.finish().unfold(course.reads.frame, course.writes.frame)
+        made = course.training.whole().finish().unfold(course.reads.frame, course.writes.frame)
         return replace(made, metadata=dict(metadata or {}))
 
 
 @dataclass(eq=False, kw_only=True)
 class CrossLayerTraining(Training):
-    """A cross-layer transcoder in training, in one process; rows and targets have the layers side
-    by side."""
+    """A cross-layer transcoder in training; rows and targets have the layers side by side."""
 
     dictionary: CrossLayerTranscoder  # type: ignore[assignment]
 
-    def _take_own(self) -> None:
-        if self.mesh.rows.world * self.mesh.features.world > 1:
-            raise BadInput(
-                "a cross-layer transcoder was asked of several processes: it is trained in one"
-            )
+    def whole(self) -> CrossLayerTranscoder:  # type: ignore[override]
+        return whole_of(self.dictionary, self.mesh.features, k=self.options.k)
 
-    def _is_dealt(self, name: str) -> bool:
-        return False
+    def _take_own(self) -> None:
+        self.dictionary = part_of(self.dictionary, self.mesh)
+
+    def _joined(self, name: str, own: Tensor) -> Tensor:
+        if name != "since_fired":
+            return super()._joined(name, own)
+        by_process = own.unflatten(0, (len(self.dictionary.layers), -1))
+        return self.mesh.features.all_gather(by_process).movedim(0, 1).flatten()
+
+    def _share(self, name: str, whole: Tensor) -> Tensor:
+        if name != "since_fired":
+            return super()._share(name, whole)
+        features = self.mesh.features
+        parts = whole.unflatten(0, (len(self.dictionary.layers), features.world, -1))
+        return parts[:, features.rank].flatten()
 
     def _step(self, rows: Tensor, target: Tensor | None) -> Step:
         assert target is not None
         demand = self._demand(float(self.dictionary.d_out) ** 0.5)
-        return cross_layer_step(self.dictionary, rows, target, demand=demand)
+        return cross_layer_step(self.dictionary, rows, target, demand=demand, mesh=self.mesh)
 
     def _watch(self, made: Step) -> None:
         for part in self.dictionary.parts:
@@ -207,10 +208,11 @@ class CrossLayerTraining(Training):
     def _revive(self, rows: Tensor, made: Step, dead: Tensor) -> float:
         """Each layer's dead latents make what is left over of the layers they write to."""
         model, total = self.dictionary, 0.0
-        if not self.options.aux_k or not bool(dead.any()):
+        asleep = int(self.mesh.features.all_reduce(dead.sum()))
+        if not self.options.aux_k or not asleep:
             return total
         dead_of = dead.split(model.widths)
-        for place, (part, centered) in enumerate(_read(model, rows)):
+        for place, (part, centered) in enumerate(read_of(model, rows)):
             gradients = {n: made.gradients[f"{n}.{place}"] for n in ("W_enc", "b_enc", "W_dec")}
             gradients["W_dec"] = gradients["W_dec"].flatten(1)  # a view: added to in place
             own = made._replace(
@@ -218,111 +220,9 @@ class CrossLayerTraining(Training):
             )
             total += float(revive(
                 part, centered, own, dead_of[place], aux_k=self.options.aux_k,
-                weight=self.options.aux_weight / len(model.layers),
+                weight=self.options.aux_weight / len(model.layers), mesh=self.mesh,
             ))  # fmt: skip
         return total
-
-
-def cross_layer_step(
-    model: CrossLayerTranscoder,
-    rows: Float[Tensor, "sample layers_d_in"],
-    target: Float[Tensor, "sample layers_d_out"],
-    *,
-    demand: Demand = PLAIN,
-    dense: bool | None = None,
-) -> Step:
-    """Mean over rows of the loss / (L · d_out), and its gradient by every weight.
-
-    The choice of entries is held fixed. In the result, `fired` goes through the features of all
-    layers, `l0` is a mean over layers, and `error` one over rows, layers and dimensions.
-
-    Args:
-        rows: Inputs, the layers side by side.
-        target: Outputs, the layers side by side.
-        dense: Take whole products, or not, rather than what is cheaper.
-    """
-    kind, read = ARCHITECTURES[model.architecture], _read(model, rows)
-    if dense is None:
-        dense = kind.each_alone and density(kind, [(part, x[:BLOCK]) for part, x in read]) > FULL
-    leaves = {name: w.detach().requires_grad_() for name, w in model.weights.items()}
-    weights = [_of_layer(leaves, place) for place in range(len(model.layers))]
-    batches = _whole(read, target, weights) if dense else _chosen(kind, read, target, weights)
-    total, error, residuals = 0.0, 0.0, []
-    fired, kept = torch.zeros(model.width, dtype=torch.int64, device=rows.device), []
-    share = 1 / (len(rows) * model.b_dec.numel())
-    for entries, goal in batches:
-        values = [kind.activate(e, w) for e, w in zip(entries, weights, strict=True)]
-        made = add_up(
-            *(e.write(v, w["W_dec"]) for e, v, w in zip(entries, values, weights, strict=True))
-        )
-        loss, residual = squared_error(goal, made, leaves["b_dec"].flatten())
-        error += share * float(loss.detach())
-        if kind.each_alone:
-            costs = (kind.penalty(e, v, w, demand)
-                     for e, v, w in zip(entries, values, weights, strict=True))  # fmt: skip
-            loss = loss + demand.sparsity * sum(costs, loss.new_zeros(()))
-        (share * loss).backward()  # type: ignore[no-untyped-call]
-        total += share * float(loss.detach())
-        residuals.append(residual)
-        kept = [v.detach() for v in values]
-        fired += _fired(entries, kept, model.widths)
-    return Step(
-        loss=total, error=error, fired=fired, residual=torch.cat(residuals), chosen=None,
-        gradients={n: torch.zeros_like(w) if w.grad is None else w.grad for n, w in leaves.items()},
-        l0=float(fired.sum()) / max(1, len(rows) * len(model.layers)),
-        values=None if dense else torch.cat(kept), rows=len(rows),
-    )  # fmt: skip
-
-
-Batches: TypeAlias = Iterator[tuple[list[Entries], Tensor]]
-"""Entries of each layer, and what they are to make, of all rows or of a block at a time."""
-
-
-def _chosen(
-    kind: Architecture, read: Sequence[Read], target: Tensor, weights: Sequence[dict[str, Tensor]]
-) -> Batches:
-    """The entries that a batch keeps."""
-    chosen, rows = choose_together(kind, read), len(target)
-    ends = [*chosen.start[::rows].tolist(), len(chosen.z)]
-    made: list[Entries] = []
-    for place, ((_, x), w) in enumerate(zip(read, weights, strict=True)):
-        own = slice(ends[place], ends[place + 1])
-        start = chosen.start[place * rows : (place + 1) * rows] - ends[place]
-        made.append(read_entries(Chosen(chosen.feature[own], start, chosen.z[own]), x, w))
-    yield made, target
-
-
-def _whole(read: Sequence[Read], target: Tensor, weights: Sequence[dict[str, Tensor]]) -> Batches:
-    """All entries, a block of rows at a time."""
-    for first in range(0, len(target), BLOCK):
-        some = slice(first, first + BLOCK)
-        yield (
-            [
-                DenseEntries(torch.addmm(w["b_enc"], x[some], w["W_enc"].T))
-                for (_, x), w in zip(read, weights, strict=True)
-            ],
-            target[some],
-        )
-
-
-def _fired(entries: Sequence[Entries], values: Sequence[Tensor], widths: Sequence[int]) -> Tensor:
-    return torch.cat([
-        torch.bincount(e.feature[v != 0], minlength=width)
-        if isinstance(e, SparseEntries) else (v != 0).sum(0)
-        for e, v, width in zip(entries, values, widths, strict=True)
-    ])  # fmt: skip
-
-
-def _read(model: CrossLayerTranscoder, rows: Tensor) -> list[Read]:
-    """Each layer's features with what they read of rows that have the layers side by side."""
-    parts = (part.contiguous() for part in rows.split(model.d_in, dim=1))
-    return list(zip(model.parts, parts, strict=True))
-
-
-def _of_layer(leaves: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:
-    """One layer's weights under the names that a transcoder has for them."""
-    made = {n.removesuffix(f".{place}"): w for n, w in leaves.items() if n.endswith(f".{place}")}
-    return made | {"W_dec": made["W_dec"].flatten(1)}
 
 
 def _initial(
@@ -356,7 +256,7 @@ def _initial(
         own=tuple(kind.own(options.width, rows) for _ in layers),
     )  # fmt: skip
     first = frame.enter(rows[: options.batch])
-    made = add_up(*(part.reconstruct(x) for part, x in _read(model, first)))
+    made = add_up(*(part.reconstruct(x) for part, x in read_of(model, first)))
     slope = best_factor(made, aim.enter(target[: options.batch]))
     return replace(model, W_enc=tuple(w * slope for w in model.W_enc))
 

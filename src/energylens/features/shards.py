@@ -1,6 +1,7 @@
 """A dictionary in parts, each with an equal share of the features; and whole again."""
 
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Shaped
@@ -9,13 +10,22 @@ from torch import Tensor
 from energylens.core.errors import BadInput
 from energylens.core.ports import Collective
 from energylens.features.architecture import ARCHITECTURES
+from energylens.features.cross_layer import CrossLayerTranscoder
 from energylens.features.dictionary import COMMON, Dictionary
 from energylens.features.mesh import Mesh
 
+D = TypeVar("D", Dictionary, CrossLayerTranscoder)
+
 
 def is_dealt(name: str, architecture: str) -> bool:
-    """Whether a weight has an entry a feature, so that every process holds its own share."""
-    return name not in COMMON | ARCHITECTURES[architecture].common
+    """Whether a weight has an entry a feature, so that every process holds its own share.
+
+    Example:
+        >>> is_dealt("W_enc", "topk"), is_dealt("W_dec.3", "topk"), is_dealt("b_dec", "topk")
+        (True, True, False)
+    """
+    of_any_layer = name.partition(".")[0]
+    return of_any_layer not in COMMON | ARCHITECTURES[architecture].common
 
 
 def share(whole: Shaped[Tensor, "feature ..."], features: Collective) -> Shaped[Tensor, "own ..."]:
@@ -30,18 +40,20 @@ def joined(own: Shaped[Tensor, "own ..."], features: Collective) -> Shaped[Tenso
 
 
 @torch.no_grad()
-def part_of(dictionary: Dictionary, mesh: Mesh) -> Dictionary:
+def part_of(dictionary: D, mesh: Mesh) -> D:
     """A copy of the part that this process holds, as the first of those that hold it has it.
 
     Raises:
         BadInput: If the features cannot be dealt to so many processes.
     """
     parts = mesh.features.world
-    if dictionary.width % parts:
-        raise BadInput(
-            f"a dictionary of {dictionary.width} features was asked of {parts} processes: choose a"
-            f" width that {parts} divides"
-        )
+    dealt = (w for name, w in dictionary.weights.items() if is_dealt(name, dictionary.architecture))
+    for width in map(len, dealt):
+        if width % parts:
+            raise BadInput(
+                f"a dictionary of {width} features was asked of {parts} processes: choose a width"
+                f" that {parts} divides"
+            )
     weights = {
         name: mesh.rows.broadcast(share(weight, mesh.features)).clone()
         if is_dealt(name, dictionary.architecture) else mesh.broadcast(weight).clone()
@@ -51,7 +63,7 @@ def part_of(dictionary: Dictionary, mesh: Mesh) -> Dictionary:
     return replace(dictionary.with_weights(weights), k=k)
 
 
-def whole_of(part: Dictionary, features: Collective, *, k: int) -> Dictionary:
+def whole_of(part: D, features: Collective, *, k: int) -> D:
     """The dictionary of this k that the parts of several processes make."""
     weights = {
         name: joined(weight, features) if is_dealt(name, part.architecture) else weight

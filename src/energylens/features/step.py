@@ -98,7 +98,7 @@ def step(
     loss, error = mesh.rows.all_reduce(torch.stack([own_loss, squares])).tolist()
     fired = mesh.rows.all_reduce(fired)
     return Step(
-        loss=loss, error=error / scale, gradients=_gradients(weights, mesh), fired=fired,
+        loss=loss, error=error / scale, gradients=gradients_of(weights, mesh), fired=fired,
         l0=float(mesh.features.all_reduce(fired.sum())) / max(1, batch),
         residual=residual, chosen=chosen, values=values, rows=batch,
     )  # fmt: skip
@@ -256,7 +256,7 @@ def _goal(rows: Tensor, target: Tensor, weights: Mapping[str, Tensor]) -> Tensor
     return target - rows @ weights["W_skip"].T if "W_skip" in weights else target
 
 
-def _gradients(weights: Mapping[str, Tensor], mesh: Mesh) -> dict[str, Tensor]:
+def gradients_of(weights: Mapping[str, Tensor], mesh: Mesh) -> dict[str, Tensor]:
     """Of this process's rows. What all shards hold moves as the first of them says: the same sums
     may end in other digits on other machines."""
     found = {name: w.grad if w.grad is not None else torch.zeros_like(w)

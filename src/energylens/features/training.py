@@ -246,7 +246,7 @@ class Training:
         if self.options.resample:
             tensors["generator"] = self.generator.get_state()
         whole = {
-            name: joined(value, self.mesh.features) if self._is_dealt(name) else value
+            name: self._joined(name, value) if self._is_dealt(name) else value
             for name, value in tensors.items()
         }
         return {name: value.detach().clone() for name, value in whole.items()}, {
@@ -275,7 +275,7 @@ class Training:
                 " it was begun with, or remove it"
             )
         tensors = {
-            name: share(value, self.mesh.features) if self._is_dealt(name) else value
+            name: self._share(name, value) if self._is_dealt(name) else value
             for name, value in tensors.items()
         }
         for name, weight in weights.items():
@@ -292,13 +292,20 @@ class Training:
         self.route = None if record["route"] is None else Route(**record["route"])
         self.done = record["done"]
 
+    def _joined(self, name: str, own: Tensor) -> Tensor:
+        """What all processes together hold of a tensor of the state."""
+        return joined(own, self.mesh.features)
+
+    def _share(self, name: str, whole: Tensor) -> Tensor:
+        """What this process holds of it."""
+        return share(whole, self.mesh.features)
+
     def _is_dealt(self, name: str) -> bool:
         """Of a tensor of the state: `weight.NAME`, `adam.NAME.MOMENT` or `since_fired`."""
-        of, _, rest = name.partition(".")
-        weight, _, moment = rest.partition(".")
+        of, _, weight = name.partition(".")
         if of not in ("weight", "adam"):
             return of == "since_fired"
-        return moment != "step" and is_dealt(weight, self.options.architecture)
+        return not weight.endswith(".step") and is_dealt(weight, self.options.architecture)
 
 
 def refuse_resampling(architecture: str, mesh: Mesh) -> None:
