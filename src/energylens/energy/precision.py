@@ -11,7 +11,7 @@ from torch import Tensor
 from energylens.activations.batch import Batch
 from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
-from energylens.core.timing import bf16_speedup, median_seconds
+from energylens.core.timing import bf16_speedup, fastest_seconds
 from energylens.energy.energies.downstream import downstream_gradients
 
 FULL, HALF = "float32", "bfloat16"
@@ -84,12 +84,11 @@ def choose_precision(
         with half:
             return forces()
 
-    seconds = {name: median_seconds(work, subject.device)
-               for name, work in ((FULL, forces), (HALF, rough_forces))}  # fmt: skip
+    full_seconds, rough_seconds = fastest_seconds([forces, rough_forces], subject.device)
     (exact, loss), (rough, rough_loss) = forces(), rough_forces()
     return judged(
         wanted,
-        speedup=seconds[FULL] / seconds[HALF],
+        speedup=full_seconds / rough_seconds,
         force_correlation=min(_correlation(exact[site], rough[site]) for site in directions),
         loss_change=float((loss - rough_loss).mean().abs()),
     )

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from energylens.core.timing import bf16_speedup, median_seconds
+from energylens.core.timing import bf16_speedup, fastest_seconds
 from energylens.features.architecture import ARCHITECTURES, Proposing
 from energylens.features.dictionary import Dictionary
 from energylens.features.kernels import BLOCK
@@ -102,8 +102,6 @@ def _speedup(dictionary: Dictionary, block: Tensor) -> float:
     if small < HOPELESS:
         return small
     kind = ARCHITECTURES[dictionary.architecture]
-    exact, rough = (
-        median_seconds(partial(choose, kind, dictionary, block, products=by), block.device)
-        for by in BOTH
-    )
+    ways = [partial(choose, kind, dictionary, block, products=by) for by in BOTH]
+    exact, rough = fastest_seconds(ways, block.device)
     return exact / rough
