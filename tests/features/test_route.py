@@ -8,6 +8,7 @@ import torch
 from energylens.core.checkpoint import FolderCheckpoint
 from energylens.core.errors import BadInput
 from energylens.features import route, training
+from energylens.features.kernels import BLOCK
 from energylens.features.route import Route, choose_route
 from energylens.features.train import train
 from energylens.features.training import TrainOptions
@@ -20,13 +21,13 @@ OPTIONS = TrainOptions(width=64, k=4, epochs=2, batch=128)
 @pytest.fixture
 def clock(monkeypatch):
     """Times as the test says: of a small product, and of choosing by either."""
-    said = {"small": 1.0, "fp32": 1.0, "bf16": 1.0, "asked": 0}
+    said = {"small": 1.0, "fp32": 1.0, "bf16": 1.0, "set_up": 0.0, "asked": 0}
 
     def seconds(works, device, runs=3):
         for work in works:
             work()
-        said["asked"] += len(works)
-        return [said["fp32"], said["bf16"]]
+        said["asked"] += 2
+        return [said["fp32"], said["bf16"], said["set_up"]]
 
     monkeypatch.setattr(route, "_measured", {})
     monkeypatch.setattr(route, "bf16_speedup", lambda *a, **b: said["small"])
@@ -49,6 +50,13 @@ def test_the_faster_way_is_taken_and_measured_once_a_shape(clock, dictionary, bf
     assert choose_route(dictionary, rows) == first and clock["asked"] == 2
     choose_route(dictionary, rows[:30])
     assert clock["asked"] == 4, "another shape is measured by itself"
+
+
+def test_what_is_set_up_once_is_shared_by_the_blocks_of_a_batch(clock, dictionary):
+    clock["bf16"], clock["set_up"] = 1.5, 1.0
+    assert choose_route(dictionary, torch.zeros(BLOCK, 8)).products == "fp32"
+    found = choose_route(dictionary, torch.zeros(3 * BLOCK + 1, 8))  # four blocks
+    assert found.products == "bf16" and found.speedup == pytest.approx(1 / 0.75)
 
 
 def test_where_a_small_product_is_slow_nothing_large_is_tried(clock, dictionary):
