@@ -227,9 +227,8 @@ class Training:
     def _revive(self, rows: Tensor, made: Step, dead: Tensor) -> float:
         if not self.options.aux_k or self.options.resample:
             return 0.0
-        centered = rows - self.dictionary.b_dec if self.dictionary.subtracts_b_dec else rows
         return float(revive(
-            self.dictionary, centered, made, dead, aux_k=self.options.aux_k,
+            self.dictionary, rows, made, dead, aux_k=self.options.aux_k,
             weight=self.options.aux_weight, mesh=self.mesh,
         ))  # fmt: skip
 
