@@ -133,6 +133,23 @@ def test_a_training_is_opened_by_its_address(folder, chromium):
         assert page.locator("#rows tr").count() == len(RUNS)
 
 
+def test_types_are_told_in_words_that_fit_their_panel(tmp_path):
+    made = write_training_run(tmp_path / "run")
+    told = "late (74 % of training), middling (0.16), of middling speed (0.0034 a step), near the"
+    pq.write_table(
+        pa.table({"type": [0, 1], "description": [f"{told} output (depth 0.76)", "early, small"]}),
+        made / "tables/jump_types.parquet",
+    )
+    dashboard = by_name(made)["training_dashboard"]
+    (panel,) = (panel for panel in dashboard.panels if panel.label == "Of what type?")
+    axes = Canvas().subplots()
+    panel.draw(axes)
+    lines = [label.get_text().split("\n") for label in axes.get_yticklabels()]
+    assert " ".join(lines[0]) == "late, middling, of middling speed, near the output"
+    assert max(len(line) for some in lines for line in some) <= 22
+    assert any("jump_types.parquet" in note for note in dashboard.notes)
+
+
 @pytest.mark.browser
 def test_an_event_that_could_lie_anywhere_is_not_dated(tmp_path, chromium):
     made = write_training_run(tmp_path / "run")

@@ -1,7 +1,9 @@
 """What changes while networks train? Ten looks at the events of many trainings."""
 
+import re
 from collections.abc import Callable
 from functools import partial
+from textwrap import fill
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from energylens.report.records import Records, Table, finite
 from energylens.report.training_runs import Trainings, colour, label, thirds, trainings
 from energylens.results.format import number, percent, several
 
+_NUMBERS = re.compile(r" \([^)]*\)")
 BINS = 20
 LEVEL = 0.05
 PATTERNS = ("bottom_up", "top_down", "simultaneous", "unclear")
@@ -36,6 +39,8 @@ def figure(records: Records) -> Figure | None:
             " the noise of the measurement, at a false discovery rate of .05",
             "null (grey): events placed evenly, or orders and movements turned at random",
             *filter(None, [found.undated]),
+            *(["types in words; their numbers are in tables/jump_types.parquet"]
+              if records.there("jump_types") else []),
         ],
         method=("method-trainings", "trainings"),
         panels=[
@@ -186,7 +191,10 @@ def _types(axes: Axes, *, found: Trainings, named: Table | None, title: str) -> 
         return
     counts = [int((kinds == kind).sum()) for kind in named.number("type").astype(int)]
     axes.barh(range(len(counts)), counts, height=0.5, color=LIGHT["accent"], zorder=2)
-    _rows(axes, [text.replace(", ", ",\n", 1) for text in named.text("description")])
+    # In words alone, in two lines: numbers make them wider than the panel, and stand in the table.
+    told = [_NUMBERS.sub("", text) for text in named.text("description")]
+    axes.tick_params(axis="y", labelsize=9)
+    _rows(axes, [fill(text, 22) for text in told])
 
 
 def _words(axes: Axes, *, lines: list[str], title: str) -> None:
