@@ -184,6 +184,15 @@ def test_every_kind_of_dictionary_has_its_features_browsed(made, asked, where, s
     build(run.path)
 
 
+def test_a_transcoder_on_too_little_text_is_held_against_the_mean_alone(tmp_path):
+    made = dictionary(d_out=D, hook_name="blocks.1.resid_mid", hook_name_out="blocks.1.mlp_out")
+    folder = saelens.save(made, tmp_path / "d")
+    run = execute("browse-dictionary", options(folder, documents=5, context=16), tmp_path / "out")
+    fits = run.summary.controls["dictionary_fits"]
+    assert fits.expected == "below 1" and "too few for a linear map" in fits.sentence
+    build(run.path)
+
+
 def test_a_place_that_no_lens_reads_has_no_logits(tmp_path):
     where = saelens.save(dictionary(hook_name="blocks.1.attn.hook_z"), tmp_path / "z")
     run = execute("browse-dictionary", options(where), tmp_path / "out")

@@ -1,5 +1,6 @@
 """What is browsed of each kind of dictionary: where it reads, and what it writes where."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from energylens.features.dictionary import Dictionary
 from energylens.features.evaluate import fvu
 from energylens.studies.browse_dictionary import BrowseDictionary
 from energylens.studies.browse_dictionary.placed import place
+from energylens.studies.browse_dictionary.reading import _first_windows
 from tests.common.compare import assert_close
 
 D, WIDTH, ROWS = 12, 30, 400
@@ -113,6 +115,14 @@ def test_a_layer_of_many_adds_up_all_that_it_writes(generator):
     ) == pytest.approx(found.fvu(seen), rel=1e-4)
 
 
+def test_the_first_look_keeps_to_the_budget(generator):
+    found = place(cross_layer(generator), options(layer=0))
+    each = 2 * 4 * 6 * D * 128 / 2**20  # six sites, in MB
+    assert _first_windows(found, 6, 128, 1e6) == 32
+    assert _first_windows(found, 6, 128, 2 * 10.5 * each) == 10
+    assert _first_windows(found, 6, 128, 0.1 * each) == 1
+
+
 def test_random_features_do_no_better_than_the_best_linear_map(generator):
     """Of a target that is a linear map of what is read, the map alone leaves nothing."""
     made = weights(generator, hook_name="blocks.1.resid_mid", hook_name_out="blocks.1.mlp_out")
@@ -123,6 +133,8 @@ def test_random_features_do_no_better_than_the_best_linear_map(generator):
     by_chance = [found.fvu_random(seen, k, torch.Generator().manual_seed(0)) for k in (1, 3, 12)]
     assert by_chance == sorted(by_chance, reverse=True)
     assert 0.05 < by_chance[-1] < by_chance[0] < 1
+    few = {site: its[:D] for site, its in seen.items()}  # any target would fit
+    assert math.isnan(found.fvu_random(few, 3, torch.Generator()))
     noise = seen | {"blocks.1.mlp_out": torch.randn(ROWS, D, generator=generator)}
     assert found.fvu_random(noise, 3, torch.Generator().manual_seed(0)) > 0.9
 

@@ -191,7 +191,7 @@ def _types(axes: Axes, *, found: Trainings, named: Table | None, title: str) -> 
         return
     counts = [int((kinds == kind).sum()) for kind in named.number("type").astype(int)]
     axes.barh(range(len(counts)), counts, height=0.5, color=LIGHT["accent"], zorder=2)
-    # In words alone, in two lines: numbers make them wider than the panel, and stand in the table.
+    # In words alone: numbers make them wider than the panel, and stand in the table.
     told = [_NUMBERS.sub("", text) for text in named.text("description")]
     axes.tick_params(axis="y", labelsize=9)
     _rows(axes, [fill(text, 22) for text in told])

@@ -129,7 +129,9 @@ def _detail(whole: Row) -> str:
 def _controls(whole: Row) -> dict[str, Control]:
     found, tested = whole["labelled_null"], whole["tested"]
     allowed = max(1, round(0.005 * tested))
-    fits = whole["fvu"] < min(1.0, whole["fvu_random"])
+    chance = whole["fvu_random"]
+    known = math.isfinite(chance)
+    fits = whole["fvu"] < (min(1.0, chance) if known else 1.0)
     return {
         "labels_turned": Control(
             label="labels of turned text", value=found, expected=f"at most {allowed:,}",
@@ -139,10 +141,12 @@ def _controls(whole: Row) -> dict[str, Control]:
         ),
         "dictionary_fits": Control(
             label="the dictionary fits its place", value=whole["fvu"],
-            expected=f"below {number(whole['fvu_random'])}, a random dictionary's", passed=fits,
+            expected=f"below {number(chance)}, a random dictionary's" if known else "below 1",
+            passed=fits,
             sentence=f"It leaves {percent(whole['fvu'])} of the variance of the first"
-            f" {whole['first_rows']:,} rows unexplained; a random dictionary as sparse leaves"
-            f" {percent(whole['fvu_random'])}.",
+            f" {whole['first_rows']:,} rows unexplained; "
+            + (f"a random dictionary as sparse leaves {percent(chance)}." if known else
+               "these are too few for a linear map, which a random one would have to write by."),
         ),
     }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Where a dictionary of any kind stands: which sites it reads, and where its decoder rows lie."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -115,7 +116,8 @@ class Placed:
         """The same of as many random features, k of them active.
 
         Of what is written elsewhere, they are features of what a least-squares map of the rows that
-        are read predicts; fitted on the same rows, which favours them.
+        are read predicts; fitted on the same rows, which favours them. nan where there are too few
+        rows for a map.
         """
         goal, own = self._goal(rows), replace(self.dictionary, k=k)
         if self.kind == "dictionary":
@@ -123,6 +125,8 @@ class Placed:
         near = goal
         if self.reads != self.writes:
             read = _beside(rows, self.reads)
+            if len(read) <= read.shape[1]:
+                return math.nan
             near = least_squares_map(read, goal)(read)
         random = random_baseline(near, own.width, k, generator)
         return float(fvu(goal, random.reconstruct(near)))

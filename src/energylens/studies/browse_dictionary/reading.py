@@ -1,5 +1,6 @@
 """The pass over the text, piece by piece: a killed run goes on after its last piece."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,12 @@ from energylens.features.occurrences import AFTER, BEFORE, BINS, Occurrences, en
 from energylens.features.ordinary import Ordinary
 from energylens.studies.browse_dictionary import BrowseDictionary
 from energylens.studies.browse_dictionary.material import Material
+from energylens.studies.browse_dictionary.placed import Placed
 from energylens.studies.energy_lens.dictionaries import seed_of
 
 TOP, DRAWN = 5, 8
 PIECE_TOKENS = 65_536
-WINDOWS_AT_ONCE = 8
+WINDOWS_AT_ONCE, FIRST_WINDOWS = 8, 32
 # What is kept is held once, and once more while it is written or merged.
 SHARE_KEPT, SHARE_SAMPLE = 0.5, 0.4
 # Of an entry of the sample: itself, its order, its rank, and what a draw of the null makes of it.
@@ -130,9 +132,10 @@ def _first_rows(
         placed, stream = material.placed, material.stream
         sites = list(dict.fromkeys([*placed.sites, *([] if stream is None else [stream])]))
         size = _windows_at_once(material, options, len(sites), budget_mb)
+        first = slice(0, _first_windows(placed, len(sites), options.context, budget_mb))
         seen = [
             scored_rows(material.subject, batch, sites)
-            for batch in batches(windows.ids[:32], windows.document[:32], size,
+            for batch in batches(windows.ids[first], windows.document[first], size,
                                  device=material.subject.device)
         ]  # fmt: skip
         rows = {site: torch.cat([some[site] for some in seen]).float() for site in sites}
@@ -146,7 +149,16 @@ def _first_rows(
             "rows": int(keep.sum()), "massive": int((~keep).sum()), "fvu": placed.fvu(inside),
             "fvu_random": placed.fvu_random(inside, k, generator), "l0": active,
         }})  # fmt: skip
-    return dict(store.record("first"))
+    kept = store.record("first")  # JSON, in which what is undefined is null
+    return {name: math.nan if value is None else value for name, value in kept.items()}
+
+
+def _first_windows(placed: Placed, sites: int, context: int, budget_mb: float) -> int:
+    """How many windows are looked at first: rows of all sites, and once more the ordinary ones,
+    take half of the budget at the most."""
+    widest = max(placed.dictionary.d_in // len(placed.reads), *placed.widths)
+    each = 2 * 4 * sites * widest * context / MEGABYTE
+    return min(FIRST_WINDOWS, max(1, int(budget_mb / 2 / each)))
 
 
 def _windows_at_once(
