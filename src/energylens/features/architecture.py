@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from energylens.core.registry import Registry
-from energylens.features.entries import Chosen, Entries, squared_error, summed
+from energylens.features.entries import Chosen, Entries, summed
 from energylens.features.mesh import Mesh
 from energylens.features.proposals import Proposals
 
@@ -140,8 +140,7 @@ class Architecture:
         demand: Demand,
     ) -> Terms:
         """Squared error and penalty."""
-        made = entries.write(values, weights["W_dec"])
-        loss, residual = squared_error(target, made, weights["b_dec"])
+        loss, residual = entries.squared_error(target, values, weights["W_dec"], weights["b_dec"])
         if self.each_alone:
             penalty = self.penalty(entries, values, weights, demand)
             loss = loss + demand.sparsity * summed(penalty, entries.across)

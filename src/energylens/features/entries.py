@@ -68,6 +68,19 @@ class Entries(Protocol):
         """
         ...
 
+    def squared_error(
+        self,
+        target: Float[Tensor, "sample d_out"],
+        values: Tensor,
+        W_dec: Float[Tensor, "feature d_out"],
+        b_dec: Float[Tensor, " d_out"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
+        """Σ‖target − Σ_f a_f · W_dec[f] − b_dec‖², and what stands between the bars.
+
+        That has no gradient.
+        """
+        ...
+
     def nested_errors(
         self,
         target: Float[Tensor, "sample d_out"],
@@ -96,6 +109,15 @@ class DenseEntries:
         self, values: Tensor, W_dec: Float[Tensor, "feature d_out"]
     ) -> Float[Tensor, "sample d_out"]:
         return summed(values @ W_dec, self.across)
+
+    def squared_error(
+        self,
+        target: Float[Tensor, "sample d_out"],
+        values: Tensor,
+        W_dec: Float[Tensor, "feature d_out"],
+        b_dec: Float[Tensor, " d_out"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
+        return squared_error(target, self.write(values, W_dec), b_dec)
 
     def nested_errors(
         self,
@@ -129,6 +151,15 @@ class SparseEntries:
         self, values: Tensor, W_dec: Float[Tensor, "feature d_out"]
     ) -> Float[Tensor, "sample d_out"]:
         return summed(_Write.apply(values, W_dec, self), self.across)  # type: ignore[no-untyped-call]
+
+    def squared_error(
+        self,
+        target: Float[Tensor, "sample d_out"],
+        values: Tensor,
+        W_dec: Float[Tensor, "feature d_out"],
+        b_dec: Float[Tensor, " d_out"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
+        return _WrittenError.apply(target, values, W_dec, b_dec, self)  # type: ignore[no-any-return, no-untyped-call]
 
     def nested_errors(
         self,
@@ -231,6 +262,40 @@ class _Write(torch.autograd.Function):
         return by_values if needs_values else None, by_W, None
 
 
+class _WrittenError(torch.autograd.Function):
+    """What entries write, compared: one tensor of the rows' size, forward and backward."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        target: Tensor,
+        values: Tensor,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        entries: SparseEntries,
+    ) -> Any:
+        made = entries.across.all_reduce(combine(entries.feature, values, W_dec, entries.start))
+        residual = made.neg_().add_(target).sub_(b_dec)
+        ctx.save_for_backward(values, W_dec, residual)
+        ctx.entries = entries
+        ctx.mark_non_differentiable(residual)
+        ctx.set_materialize_grads(False)  # of what has no gradient none is made of zeros
+        return residual.flatten().dot(residual.flatten()), residual
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, _: None) -> Any:  # type: ignore[override]
+        values, W_dec, residual = ctx.saved_tensors
+        entries, slope = ctx.entries, -2 * g
+        needs_target, needs_values, needs_W, needs_b, _ = ctx.needs_input_grad
+        by_values = by_W = None
+        if needs_values:
+            by_values = slope * sampled_products(residual, entries.feature, W_dec, entries.start)
+        if needs_W:
+            by_W = transposed_product(entries.sorted, slope * values, residual)
+        by_b = slope * residual.sum(0) if needs_b else None
+        return -slope * residual if needs_target else None, by_values, by_W, by_b, None
+
+
 class _Part(NamedTuple):
     """The entries of features that lie together.
 
@@ -274,6 +339,7 @@ class _NestedErrors(torch.autograd.Function):
         ends: Sequence[int],
         entries: SparseEntries,
     ) -> Any:
+        ctx.set_materialize_grads(False)
         ctx.parts = [_Part.of(entries, own) for own in _parts(ends, len(W_dec), entries.across)]
         ctx.entries = entries
         residual, loss = target.clone(), target.new_zeros(())
@@ -285,7 +351,7 @@ class _NestedErrors(torch.autograd.Function):
         return loss, residual
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor, _: None) -> Any:  # type: ignore[override]
         values, W_dec, residual = ctx.saved_tensors
         residual, slope = residual.clone(), torch.zeros_like(residual)
         by_values, by_W = torch.zeros_like(values), torch.zeros_like(W_dec)
@@ -314,13 +380,14 @@ class _SquaredError(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, target: Tensor, made: Tensor, b_dec: Tensor) -> Any:  # type: ignore[override]
         residual = torch.sub(target, made).sub_(b_dec)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(residual)
         ctx.mark_non_differentiable(residual)
         flat = residual.flatten()
         return flat.dot(flat), residual
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor, _: None) -> Any:  # type: ignore[override]
         (residual,) = ctx.saved_tensors
         slope = residual * (-2 * g)
         by_target = -slope if ctx.needs_input_grad[0] else None

@@ -4,6 +4,8 @@ With n rows, width m and k active features, selection reads the n × m pre-activ
 by block; everything after it touches n × k entries (`core.sparse`). Plain torch operations.
 """
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -67,6 +69,21 @@ def _members(group: Tensor, members: int, stride: int) -> Tensor:
     return (group.unsqueeze(1) + steps.view(1, members, 1)).flatten(1)
 
 
+def pre_activations(
+    centered: Float[Tensor, "sample d_in"],
+    W_enc: Float[Tensor, "feature d_in"],
+    b_enc: Float[Tensor, " feature"],
+) -> Iterator[Float[Tensor, "block feature"]]:
+    """W_enc x + b_enc of `BLOCK` rows at a time, without gradients.
+
+    Each block takes the place of the one before: memory that comes and goes in large pieces leaves
+    holes in the heap, which a process then holds besides.
+    """
+    room = centered.new_empty(min(BLOCK, len(centered)), len(W_enc))
+    for block in centered.split(BLOCK):
+        yield torch.addmm(b_enc, block, W_enc.T, out=room[: len(block)])
+
+
 def encode_top_k(
     centered: Float[Tensor, "sample d_in"],
     W_enc: Float[Tensor, "feature d_in"],
@@ -74,6 +91,6 @@ def encode_top_k(
     k: int,
 ) -> tuple[Float[Tensor, "sample active"], Int64[Tensor, "sample active"]]:
     """The k largest of W_enc x + b_enc on each row, negative ones set to 0, in blocks of rows."""
-    parts = [top_k(torch.addmm(b_enc, block, W_enc.T), k) for block in centered.split(BLOCK)]
+    parts = [top_k(pre, k) for pre in pre_activations(centered, W_enc, b_enc)]
     values = torch.cat([part[0] for part in parts])
     return values.relu(), torch.cat([part[1] for part in parts])

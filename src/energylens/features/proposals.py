@@ -8,6 +8,7 @@ what is chosen is never other than by the exact product, but for rounding of tha
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,6 +59,17 @@ class RoughEncoder:
             b_size=b_enc.abs().amax(), b_off=(b_enc - b_rough).abs().amax(),
         )  # fmt: skip
 
+    def propose(self, centered: Float[Tensor, "sample d_in"]) -> "Iterator[Proposals]":
+        """Of `BLOCK` rows at a time; each takes the place of the one before.
+
+        (As `kernels.pre_activations`, and for the same reason.)
+        """
+        room = None
+        for block in centered.split(BLOCK):
+            proposals = Proposals.of(self, block, room)
+            room = proposals.scores if room is None else room
+            yield proposals
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Proposals:
@@ -76,10 +88,19 @@ class Proposals:
     margin: Float[Tensor, " sample"]
 
     @classmethod
-    def of(cls, encoder: RoughEncoder, centered: Float[Tensor, "sample d_in"]) -> "Proposals":
-        """|w·x − w̃·x̃| ≤ ‖w‖‖x − x̃‖ + ‖w − w̃‖‖x̃‖, and what sums of d terms lose in fp32."""
+    def of(
+        cls,
+        encoder: RoughEncoder,
+        centered: Float[Tensor, "sample d_in"],
+        room: Float[Tensor, "place feature"] | None = None,
+    ) -> "Proposals":
+        """|w·x − w̃·x̃| ≤ ‖w‖‖x − x̃‖ + ‖w − w̃‖‖x̃‖, and what sums of d terms lose in fp32.
+
+        Args:
+            room: Scores of earlier rows, at least as many, to be overwritten.
+        """
         rows = centered.to(ROUGH)
-        scores = _product(rows, encoder)
+        scores = _product(rows, encoder, room if room is None else room[: len(rows)])
         size = _norms(centered)
         sums = 4 * centered.shape[1] * torch.finfo(torch.float32).eps * encoder.W_size * size
         offset = encoder.b_off + torch.finfo(ROUGH).eps * encoder.b_size
@@ -143,7 +164,7 @@ class Proposals:
         scores = self.scores.view(rows, groups, size)
         best = scores.amax(2).to(self.margin.dtype)
         off = (1 + 2 * eps) * (self.margin[:, None] + eps * best.abs())
-        near = (~(scores < (best - 2 * off)[:, :, None])).view(rows, width)
+        near = (scores < (best - 2 * off)[:, :, None]).logical_not_().view(rows, width)
         row, feature = near.nonzero(as_tuple=True)
         count = near.sum(1)
         z = self.exact(feature, count.cumsum(0) - count)
@@ -171,10 +192,10 @@ def slack(k: int, d: int) -> int:
     return 8 + math.ceil(k * d**0.5 / 40)
 
 
-def _product(rows: Tensor, encoder: RoughEncoder) -> Tensor:
-    if rows.is_cuda:  # fp32 sums, and no second rounding
+def _product(rows: Tensor, encoder: RoughEncoder, room: Tensor | None) -> Tensor:
+    if rows.is_cuda:  # fp32 sums, and no second rounding; its allocator keeps what was freed
         return torch.mm(rows, encoder.W_rough.T, out_dtype=torch.float32).add_(encoder.b_enc)
-    return torch.addmm(encoder.b_rough, rows, encoder.W_rough.T)
+    return torch.addmm(encoder.b_rough, rows, encoder.W_rough.T, out=room)
 
 
 def _norms(rows: Float[Tensor, "row d"]) -> Float[Tensor, " row"]:

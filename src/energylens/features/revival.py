@@ -93,4 +93,4 @@ def _fired(
     for tile, own in _tiles(which):
         pre[:, tile] = torch.addmm(dictionary.b_enc[own], read, dictionary.W_enc[own].T)
     least = least_of_best(pre, aux_k, mesh.features)
-    return pre.mul_((pre >= least) & (pre > 0))
+    return pre.masked_fill_((pre < least) | (pre <= 0), 0)

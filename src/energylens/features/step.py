@@ -18,9 +18,9 @@ from energylens.features.architecture import (
 )
 from energylens.features.dictionary import COMMON, Dictionary
 from energylens.features.entries import Chosen, DenseEntries, SparseEntries, read_entries
-from energylens.features.kernels import BLOCK
+from energylens.features.kernels import BLOCK, pre_activations
 from energylens.features.mesh import ALONE, Mesh
-from energylens.features.proposals import Products, Proposals, RoughEncoder
+from energylens.features.proposals import Products, RoughEncoder
 
 PLAIN = Demand(sparsity=0.0, share=1.0, unit=1.0)
 FULL = 1 / 24
@@ -153,19 +153,18 @@ def choose_together(
 
 def _candidates(kind: Architecture, read: Sequence[Read], wide: int) -> Chosen:
     parts = [
-        kind.candidates(torch.addmm(dictionary.b_enc, block, dictionary.W_enc.T), dictionary, wide)
+        kind.candidates(pre, dictionary, wide)
         for dictionary, centered in read
-        for block in centered.split(BLOCK)
+        for pre in pre_activations(centered, dictionary.W_enc, dictionary.b_enc)
     ]
     return _joined(parts)
 
 
 def _proposed(kind: Proposing, read: Sequence[Read]) -> Chosen:
     return _joined([
-        kind.propose(Proposals.of(encoder, block), dictionary)
+        kind.propose(proposals, dictionary)
         for dictionary, centered in read
-        for encoder in [RoughEncoder.of(dictionary.W_enc, dictionary.b_enc)]
-        for block in centered.split(BLOCK)
+        for proposals in RoughEncoder.of(dictionary.W_enc, dictionary.b_enc).propose(centered)
     ])  # fmt: skip
 
 

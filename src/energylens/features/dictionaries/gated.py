@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from energylens.features.architecture import Architecture, Demand, Terms, architecture
-from energylens.features.entries import Entries, squared_error
+from energylens.features.entries import Entries
 
 
 @architecture("gated")
@@ -42,6 +42,6 @@ class Gated(Architecture):
         demand: Demand,
     ) -> Terms:
         main = super().terms(entries, values, weights, target, demand)
-        opened = entries.write(entries.z.relu(), weights["W_dec"].detach())
-        frozen, _ = squared_error(target.detach(), opened, weights["b_dec"].detach())
+        W_dec, b_dec = weights["W_dec"].detach(), weights["b_dec"].detach()
+        frozen, _ = entries.squared_error(target.detach(), entries.z.relu(), W_dec, b_dec)
         return Terms(main.loss + frozen, main.residual)
