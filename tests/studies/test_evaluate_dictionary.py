@@ -17,6 +17,7 @@ from energylens.core.ports import silence
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import saelens
 from energylens.features.ordinary import Ordinary
+from energylens.features.seat import Seat
 from energylens.features.train import train
 from energylens.features.training import TrainOptions
 from energylens.run.edges.store.folder import Folder
@@ -165,8 +166,8 @@ def test_streamed_measures_equal_the_oracles_on_all_rows_at_once(tiny, folders):
     rows = collect_rows(subject, windows.ids, windows.document, [SITE], budget_mb=300)[SITE]
     nothing_massive = Ordinary(center=rows.mean(0), radius=1e9)
     found = measure_rows(
-        subject, windows, (SITE, SITE), {"it": dictionary}, nothing_massive, memory_mb=300,
-        progress=silence, label="rows",
+        subject, windows, Seat.of_site(SITE, 128), {"it": dictionary}, nothing_massive,
+        memory_mb=300, progress=silence, label="rows",
     )["it"]["ordinary"]  # fmt: skip
     there, made = rows.double().numpy(), dictionary.reconstruct(rows).double().numpy()
     assert_close(found.fvu, oracle.variance_unexplained(there, made), rtol=1e-5)
@@ -187,7 +188,7 @@ def test_putting_in_what_was_there_costs_nothing_and_ablations_are_what_they_say
     nothing = replace(itself, W_enc=0 * itself.W_enc)
     mean = torch.linspace(-1, 1, 128)
     found = substitution_losses(
-        subject, some, (site, site),
+        subject, some, Seat.of_site(site, 128),
         {"itself": itself, "nothing": nothing, "middle": replace(nothing, b_dec=mean)},
         Ordinary(center=torch.zeros(128), radius=1e9), mean, memory_mb=300,
         progress=silence, label="losses",

@@ -116,10 +116,28 @@ class Crosscoder:
         return self._apart(self.dictionary.W_dec)
 
     @property
+    def unit(self) -> Float[Tensor, " d_out"]:
+        """Of each value of a row over all sites: the spread of its site."""
+        spread = [site.spread for site in self.sites for _ in range(site.width)]
+        return self.dictionary.W_dec.new_tensor(spread)
+
+    @property
     def directions(self) -> Float[Tensor, "feature d_out"]:
         """Decoder rows over all sites, each site in units of its spread."""
-        spread = [site.spread for site in self.sites for _ in range(site.width)]
-        return self.dictionary.W_dec / self.dictionary.W_dec.new_tensor(spread)
+        return self.dictionary.W_dec / self.unit
+
+    @property
+    def in_units(self) -> Dictionary:
+        """What makes of rows whose sites are in units of their spread what this one makes of them.
+
+        Its features are the same, and as active.
+        """
+        made, unit = self.dictionary, self.unit
+        skip = made.W_skip if made.W_skip is None else made.W_skip / unit[:, None] * unit
+        return replace(
+            made, W_enc=made.W_enc * unit, W_dec=made.W_dec / unit, b_dec=made.b_dec / unit,
+            W_skip=skip,
+        )  # fmt: skip
 
     @property
     def norms(self) -> Float[Tensor, "feature site"]:

@@ -109,7 +109,9 @@ def draw(figure: Figure) -> list[Drawing]:
 
 
 def write_files(figure: Figure, folder: Path, *, kinds: Sequence[str] = ("svg", "png")) -> None:
-    """Draw the whole figure as SVG and PNG files."""
+    """Draw the whole figure as SVG and PNG files; nothing where it is words and numbers alone."""
+    if not figure.panels:
+        return
     with _style(figure.name):
         whole = _whole(figure)
         for kind in kinds:

@@ -155,18 +155,18 @@ def _counts(table: Table) -> list[str]:
     ]  # fmt: skip
 
 
-def _labels(table: Table) -> list[str]:
+def labels_of(table: Table) -> list[str]:
     return list(dict.fromkeys(table.text("dictionary")))
 
 
 def _height(table: Table) -> int:
-    lanes = max(26, 9 * len(_labels(table)) + 14)
+    lanes = max(26, 9 * len(labels_of(table)) + 14)
     return 90 + lanes * len(CALLED)
 
 
 def _draw_lanes(axes: Axes, *, table: Table, column: str, across: str) -> Marks:
     frame(axes, across=across, up="")
-    kinds, labels = list(CALLED), _labels(table)
+    kinds, labels = list(CALLED), labels_of(table)
     axes.grid(visible=False)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.set_yticks(range(len(kinds)), [CALLED[kind] for kind in kinds])
@@ -198,7 +198,7 @@ def _draw_frontier(axes: Axes, *, table: Table) -> Marks:
     contender, dictionary, labels = (
         table.text("contender"),
         table.text("dictionary"),
-        _labels(table),
+        labels_of(table),
     )
     texts: dict[str, tuple[bool, Label]] = {}  # what several dictionaries share is named once
     for row in range(table.rows):
@@ -263,7 +263,7 @@ def _row(table: Table, label: str, contender: str) -> int:
 
 def _quality_answer(table: Table) -> str:
     told = []
-    for label in _labels(table):
+    for label in labels_of(table):
         fvu = {kind: _value(table, label, "fvu", kind) for kind in CALLED}
         free = {k: fvu[k] for k in ("pca", "pca_subspace", "ica") if np.isfinite(fvu[k])}
         best = min(free, key=lambda kind: free[kind]) if free else "pca"
@@ -281,7 +281,7 @@ def _losses_answer(table: Table) -> str:
         f" {_told(table, label, 'loss_recovered_kl')} of the KL that mean ablation costs, random"
         f" directions"
         f" {number(_value(table, label, 'loss_recovered_kl', RANDOM), digits=2)}"
-        " of the KL" for label in _labels(table)
+        " of the KL" for label in labels_of(table)
     ]  # fmt: skip
     return "; ".join(told) + "."
 
@@ -291,14 +291,14 @@ def _frontier_answer(table: Table) -> str:
         f"{label}: {number(_value(table, label, 'l0'), digits=3)} numbers a row of"
         f" {number(_value(table, label, 'd_out'))} leave {percent(_value(table, label, 'fvu'))} of"
         " the variance"
-        for label in _labels(table)
+        for label in labels_of(table)
     ]
     return "; ".join(told) + "."
 
 
 def _densities_answer(table: Table) -> str:
     told = []
-    for label in _labels(table):
+    for label in labels_of(table):
         dead, dense = (_value(table, label, name) for name in ("dead_share", "dense_share"))
         told.append(f"{label}: {percent(dead)} never fire, {percent(dense)} on more than a tenth of"
                     " the tokens")  # fmt: skip

@@ -18,13 +18,11 @@ from energylens.features.crosscoder import Crosscoder
 from energylens.features.dictionary import Dictionary
 from energylens.features.evaluate import fvu
 from energylens.features.formats.recognise import Loaded
+from energylens.features.seat import BESIDE, STREAM, seat_of_layers
 from energylens.studies.browse_dictionary import BrowseDictionary
 
 ADDED = ("attn_out", "mlp_out")
 """Sites that are added to the stream; what is written to several of them adds up there."""
-STREAM = ("resid_pre", "resid_mid", "resid_post")
-BESIDE = "+"
-"""Between the names of sites whose rows lie side by side."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,11 +193,9 @@ def _of_one_site(found: Dictionary, options: BrowseDictionary) -> Placed:
 def _crosscoder(found: Crosscoder, options: BrowseDictionary) -> Placed:
     _refuse_sites(options, f"a crosscoder of {', '.join(found.names)}")
     sites = tuple(canonical(name) for name in found.names)
-    spread = [site.spread for site in found.sites for _ in range(site.width)]
-    made = found.dictionary
     return Placed(
-        kind="crosscoder", dictionary=made, reads=sites, writes=sites, widths=found.widths,
-        unit=made.W_dec.new_tensor(spread),
+        kind="crosscoder", dictionary=found.dictionary, reads=sites, writes=sites,
+        widths=found.widths, unit=found.unit,
     )  # fmt: skip
 
 
@@ -212,22 +208,14 @@ def _layer(found: CrossLayerTranscoder, options: BrowseDictionary) -> Placed:
             " with --layer whose features are to be browsed"
         )
     _refuse_sites(options, f"a cross-layer transcoder of the layers {known}")
-    within = [found.metadata.get(f"feature_{way}_hook") for way in ("input", "output")]
-    if not all(within):
-        raise BadInput(
-            f"{options.dictionary} does not say what it reads and writes in a block"
-            " (feature_input_hook, feature_output_hook): write them into its settings"
-        )
-    reads, writes = (
-        {layer: canonical(f"blocks.{layer}.{name}") for layer in found.layers} for name in within
-    )
+    seat = seat_of_layers(found, options.dictionary)
     at = found.layers.index(options.layer)
     own = found.part(at)
     return Placed(
         kind=f"layer {options.layer} of a cross-layer transcoder", dictionary=own,
-        reads=(reads[options.layer],), writes=tuple(writes[n] for n in found.layers[at:]),
-        widths=(found.d_out,) * (len(found.layers) - at), unit=own.W_dec.new_ones(own.d_out),
-        layers=(found, reads),
+        reads=seat.reads[at : at + 1], writes=seat.writes[at:], widths=seat.write_widths[at:],
+        unit=own.W_dec.new_ones(own.d_out),
+        layers=(found, dict(zip(found.layers, seat.reads, strict=True))),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What is read off one model: |EFAS| by depth, and what its features do on the common passages."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,9 @@ from energylens.core.ports import Nested
 from energylens.core.sites import layer_of
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import saelens
+from energylens.features.layered import Layered
 from energylens.features.ordinary import Ordinary
+from energylens.features.seat import Seat
 from energylens.sources.aligned import AlignedWindows
 from energylens.stats.bootstrap import cluster_jackknife
 from energylens.stats.jackknife import jackknife_interval
@@ -30,6 +32,14 @@ Row = dict[str, Any]
 QUANTILES = (0.5, 0.9)
 SIGN_DRAWS = 400
 ROWS_AT_ONCE = 8
+
+
+class Bench(NamedTuple):
+    """A dictionary, where it sits, and the rule of massive rows there."""
+
+    seat: Seat
+    dictionary: Dictionary | Layered
+    ordinary: Ordinary
 
 
 def relative_depth(site: str, n_layers: int) -> float:
@@ -104,8 +114,8 @@ def fingerprints(
     for site in facts.options.sites:
         kept = child.tensors(f"dictionary.{TRAINED}.{site}")
         dictionary = saelens.load(child.folder(f"dictionaries/{site}"))
-        benches[site] = (
-            dictionary.to(material.subject.device),
+        benches[site] = Bench(
+            Seat.of_site(site, dictionary.d_in), dictionary.to(material.subject.device),
             Ordinary(center=kept["center"].to(material.subject.device),
                      radius=float(kept["radius"])),
         )  # fmt: skip
@@ -122,14 +132,15 @@ def fingerprints(
 @torch.no_grad()
 def mean_by_cell(
     subject: Subject,
-    benches: Mapping[str, tuple[Dictionary, Ordinary]],
+    benches: Mapping[str, Bench],
     ids: Tensor,
     cell: Tensor,
     cells: int,
 ) -> dict[str, Float[Tensor, "cell feature"]]:
     """Mean activation over the scored tokens of each cell; −1 is no cell. Massive rows count as
     tokens on which nothing is active."""
-    total = {site: torch.zeros(cells, bench[0].width) for site, bench in benches.items()}
+    total = {name: torch.zeros(cells, its.dictionary.width) for name, its in benches.items()}
+    sites = dict.fromkeys(site for its in benches.values() for site in its.seat.reads)
     count = torch.zeros(cells)
     for first in range(0, len(ids), ROWS_AT_ONCE):
         batch = Batch.full(ids[first : first + ROWS_AT_ONCE]).to(subject.device)
@@ -137,12 +148,12 @@ def mean_by_cell(
         chosen = batch.scored.cpu() & (here >= 0)
         where = here[chosen]
         count.index_add_(0, where, torch.ones(len(where)))
-        with subject.capture(*benches, stop=True) as seen:
+        with subject.capture(*sites, stop=True) as seen:
             subject.run(batch)
-        for site, (dictionary, ordinary) in benches.items():
-            rows = seen[site][chosen.to(subject.device)]
-            code = dictionary.encode(rows)
-            values = (code.values * ordinary.holds(rows)[:, None]).cpu()
-            flat = where[:, None] * dictionary.width + code.indices.cpu()
-            total[site].view(-1).index_add_(0, flat.flatten(), values.flatten())
-    return {site: sums / count[:, None] for site, sums in total.items()}
+        for name, its in benches.items():
+            rows = its.seat.read(seen)[chosen.to(subject.device)]
+            code = its.dictionary.encode(rows)
+            values = (code.values * its.ordinary.holds(rows)[:, None]).cpu()
+            flat = where[:, None] * its.dictionary.width + code.indices.cpu()
+            total[name].view(-1).index_add_(0, flat.flatten(), values.flatten())
+    return {name: sums / count[:, None] for name, sums in total.items()}

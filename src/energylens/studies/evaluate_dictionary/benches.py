@@ -8,6 +8,7 @@ import torch
 
 from energylens.activations.certify import wrap
 from energylens.core.ports import Progress, Store
+from energylens.features.seat import Seat
 from energylens.sources.model import random_weights_like
 from energylens.studies.energy_lens.dictionaries import seed_of
 from energylens.studies.evaluate_dictionary import EvaluateDictionary
@@ -29,7 +30,7 @@ from energylens.studies.evaluate_dictionary.rivals import (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Place:
-    """One model, and one site of it with what is written there.
+    """One model, and where in it some dictionaries sit.
 
     Attributes:
         entries: The dictionaries of this place.
@@ -41,8 +42,8 @@ class Place:
     progress: Progress
 
     @property
-    def sites(self) -> tuple[str, str]:
-        return self.entries[0].site, self.entries[0].target
+    def seat(self) -> Seat:
+        return self.entries[0].seat
 
     @cached_property
     def rows(self) -> Rows:
@@ -72,9 +73,9 @@ class Place:
 
 def places_of(material: Material, options: EvaluateDictionary, progress: Progress) -> list[Place]:
     """Dictionaries by where they belong."""
-    found: dict[tuple[str, str, str], list[Entry]] = {}
+    found: dict[tuple[str, Seat], list[Entry]] = {}
     for entry in material.entries:
-        found.setdefault((entry.model, entry.site, entry.target), []).append(entry)
+        found.setdefault((entry.model, entry.seat), []).append(entry)
     return [Place(read=material.read[key[0]], entries=entries, options=options, progress=progress)
             for key, entries in found.items()]  # fmt: skip
 

@@ -8,9 +8,13 @@ from pathlib import Path
 from energylens.activations.subject import Subject
 from energylens.core.errors import BadInput
 from energylens.core.sites import canonical
+from energylens.features.cross_layer import CrossLayerTranscoder
+from energylens.features.crosscoder import Crosscoder
 from energylens.features.dictionary import Dictionary, weights_sha256
-from energylens.features.formats.recognise import load_one
+from energylens.features.formats.recognise import Loaded, load_dictionary
+from energylens.features.layered import Layered
 from energylens.features.pretrained import locate
+from energylens.features.seat import Seat, seat_of_crosscoder, seat_of_layers
 from energylens.studies.evaluate_dictionary import EvaluateDictionary
 
 PACKAGED = {"SmolLM2-135M-Instruct": "smollm2", "tiny": "tiny"}
@@ -23,24 +27,22 @@ class Entry:
 
     Attributes:
         label: Names it in figures, tables and parts: lower case, digits and underscores.
+        dictionary: Of the rows that `seat` puts side by side.
         model: What is loaded for it.
         told_model: What it says of its model itself; empty if nothing.
-        site: Where it reads.
-        target: Where it writes; `site` unless it is a transcoder.
     """
 
     label: str
     path: Path
     sha256: str
-    dictionary: Dictionary
+    dictionary: Dictionary | Layered
     model: str
     told_model: str
-    site: str
-    target: str
+    seat: Seat
 
     @property
     def is_transcoder(self) -> bool:
-        return self.target != self.site
+        return self.seat.writes_elsewhere
 
 
 def read_entries(options: EvaluateDictionary) -> list[Entry]:
@@ -53,36 +55,58 @@ def read_entries(options: EvaluateDictionary) -> list[Entry]:
     if not options.dictionary:
         raise BadInput("no dictionary was given: name a folder or a file after --dictionary")
     paths = [locate(path).path for path in options.dictionary]
-    dictionaries = [load_one(path) for path in paths]
+    found = [load_dictionary(path) for path in paths]
     labels = label_paths(paths)
     entries: list[Entry] = []
-    for i, (path, dictionary, label) in enumerate(zip(paths, dictionaries, labels, strict=True)):
-        told = str(dictionary.metadata.get("model_name") or "")
-        model = _given(options.model, i, len(paths), "--model") or PACKAGED.get(told, told)
-        site, target = _sites(path, dictionary, options, i)
-        sha256 = weights_sha256(dictionary)
+    for i, (path, loaded, label) in enumerate(zip(paths, found, labels, strict=True)):
+        asked = [_given(values, i, len(paths), name) for values, name in (
+            (options.site, "--site"), (options.target_site, "--target-site"),
+            (options.model, "--model"),
+        )]  # fmt: skip
+        entry = seated(loaded, path, label, *asked)
         for other in entries:
-            if (other.sha256, other.site, other.model) == (sha256, site, model):
+            if (other.sha256, other.seat, other.model) == (entry.sha256, entry.seat, entry.model):
                 raise BadInput(
                     f"{path} and {other.path} are the same dictionary: give each dictionary once"
                 )
-        entries.append(Entry(
-            label=label, path=path, sha256=sha256, dictionary=dictionary, told_model=told,
-            model=model or "smollm2", site=site, target=target,
-        ))  # fmt: skip
+        entries.append(entry)
     return entries
 
 
-def _sites(
-    path: Path, dictionary: Dictionary, options: EvaluateDictionary, number: int
-) -> tuple[str, str]:
-    """Where a dictionary reads and where it writes."""
-    count, metadata = len(options.dictionary), dictionary.metadata
-    site = _given(options.site, number, count, "--site") or metadata.get("hook_name")
+def seated(
+    loaded: Loaded, path: Path, label: str, site: str = "", target: str = "", model: str = ""
+) -> Entry:
+    """A dictionary of any kind with its place, as is asked or as it says itself.
+
+    Raises:
+        BadInput: If neither says it, or a site is asked for one that has several.
+    """
+    if not isinstance(loaded, Dictionary) and (site or target):
+        raise BadInput(
+            f"the site {site or target} was given for {path}, which is of several sites and says"
+            " itself which: leave the site out"
+        )
+    dictionary: Dictionary | Layered
+    if isinstance(loaded, Crosscoder):
+        seat, dictionary = seat_of_crosscoder(loaded), loaded.in_units
+    elif isinstance(loaded, CrossLayerTranscoder):
+        seat, dictionary = seat_of_layers(loaded, path), Layered.of(loaded)
+    else:
+        seat, dictionary = _seat(path, loaded, site, target), loaded
+    told = str(dictionary.metadata.get("model_name") or "")
+    return Entry(
+        label=label, path=path, sha256=weights_sha256(dictionary), dictionary=dictionary,
+        told_model=told, model=model or PACKAGED.get(told, told) or "smollm2", seat=seat,
+    )  # fmt: skip
+
+
+def _seat(path: Path, dictionary: Dictionary, asked: str, asked_target: str) -> Seat:
+    """Where a dictionary of one site reads and where it writes."""
+    metadata = dictionary.metadata
+    site = asked or metadata.get("hook_name")
     if not site:
         raise BadInput(f"{path} does not say which site it reads: name it with --site")
-    given = _given(options.target_site, number, count, "--target-site")
-    target = given or metadata.get("hook_name_out")
+    target = asked_target or metadata.get("hook_name_out")
     elsewhere = dictionary.W_skip is not None or dictionary.d_in != dictionary.d_out
     if elsewhere and not target:
         raise BadInput(
@@ -98,7 +122,7 @@ def _sites(
     for name in (site, target):
         if "*" in name:
             raise BadInput(f"site {name!r} of {path} has a wildcard: name one site")
-    return site, target
+    return Seat.of_site(site, dictionary.d_in, target, dictionary.d_out)
 
 
 def _given(values: Sequence[str], number: int, count: int, option: str) -> str:
@@ -153,7 +177,7 @@ def check_entry(entry: Entry, subject: Subject, *, other_model: bool) -> None:
             f"{entry.path} says it is of {entry.told_model!r} and was to be judged on {name!r}:"
             " name its own model with --model, or add --other-model"
         )
-    for site in (entry.site, entry.target):
+    for site in entry.seat.sites:
         subject.port(site)
 
 
@@ -163,16 +187,16 @@ def check_widths(entry: Entry, widths: Mapping[str, int], model: str) -> None:
     Raises:
         BadInput: If not.
     """
-    for site, width, verb in (
-        (entry.site, entry.dictionary.d_in, "reads"), (entry.target, entry.dictionary.d_out,
-         "writes"),
-    ):  # fmt: skip
-        if widths[site] != width:
-            raise BadInput(
-                f"{entry.path} {verb} rows of {width} values and {site} of {model} has"
-                f" {widths[site]}: name the site it was trained on with --site, or its model with"
-                " --model"
-            )
+    seat = entry.seat
+    ends = (("reads", seat.reads, seat.read_widths), ("writes", seat.writes, seat.write_widths))
+    for verb, sites, expected in ends:
+        for site, width in zip(sites, expected, strict=True):
+            if widths[site] != width:
+                raise BadInput(
+                    f"{entry.path} {verb} rows of {width} values and {site} of {model} has"
+                    f" {widths[site]}: name the site it was trained on with --site, or its model"
+                    " with --model"
+                )
 
 
 def _plain(name: str) -> str:

@@ -7,15 +7,13 @@ import pyarrow as pa
 import torch
 
 from energylens.activations.subject import Subject
-from energylens.core.errors import BadInput
 from energylens.core.ports import Progress, silence
-from energylens.core.sites import canonical
-from energylens.features.dictionary import Dictionary, weights_sha256
+from energylens.features.formats.recognise import Loaded
 from energylens.results.format import interval, number, percent
 from energylens.results.show import Bar, Row, Shown, ShowsItself
 from energylens.sources.windows import TokenWindows
 from energylens.studies.energy_lens.tables import table
-from energylens.studies.evaluate_dictionary.entries import Entry, check_entry
+from energylens.studies.evaluate_dictionary.entries import check_entry, seated
 from energylens.studies.evaluate_dictionary.finding import CALLED
 from energylens.studies.evaluate_dictionary.material import Read, check_fit
 from energylens.studies.evaluate_dictionary.measuring import measure_rows, substitution_losses
@@ -44,6 +42,10 @@ class Judgement(ShowsItself):
         """The dictionary less each baseline, measure by measure."""
         return table(list(self.judged.differences()))
 
+    def sites(self) -> pa.Table:
+        """Variance unexplained at each site, of what writes several; one row a contender."""
+        return table(list(self.judged.sites()))
+
     def shown(self) -> Shown:
         rows = {row["contender"]: row for row in self.judged.rows()}
         null, own = rows["random"], rows[ITSELF]
@@ -71,7 +73,7 @@ class Judgement(ShowsItself):
 
 def judge(
     subject: Subject,
-    dictionary: Dictionary,
+    dictionary: Loaded,
     fit: TokenWindows,
     held_out: TokenWindows,
     site: str | None = None,
@@ -84,6 +86,7 @@ def judge(
     """Measures of a dictionary beside PCA, ICA, random directions and short trainings.
 
     Args:
+        dictionary: Of one site or of several.
         fit: Windows that the baselines are fitted on.
         held_out: Windows of other documents, that all is measured on.
         site: Where it reads; as it says itself unless given.
@@ -93,15 +96,10 @@ def judge(
         BadInput: If it does not say where it belongs, or its rows are not as wide as the site's.
         InsufficientData: If there are fewer rows to fit on than dimensions.
     """
-    site = site or dictionary.metadata.get("hook_name")
-    if not site:
-        raise BadInput("the dictionary does not say which site it reads: give its site")
-    target = target_site or dictionary.metadata.get("hook_name_out") or site
     like = next(subject.module.parameters())
-    entry = Entry(
-        label=_LABEL, path=Path("the dictionary"), sha256=weights_sha256(dictionary),
-        dictionary=dictionary.to(like.device, like.dtype), model=subject.loaded.name, told_model="",
-        site=canonical(site), target=canonical(target),
+    entry = seated(
+        dictionary.to(like.device, like.dtype), Path("the dictionary"), _LABEL, site or "",
+        target_site or "", subject.loaded.name,
     )  # fmt: skip
     check_entry(entry, subject, other_model=True)
     check_fit([entry], subject, fit)
@@ -111,13 +109,12 @@ def judge(
     generator = torch.Generator().manual_seed(seed)
     rivals = fit_rivals(rows, entry, k, short_options(entry, k, 0), generator, progress)
     contenders = {ITSELF: entry.dictionary, **rivals.dictionaries}
-    sites = (entry.site, entry.target)
     found = measure_rows(
-        subject, held_out, sites, contenders, rivals.writes, memory_mb=memory_mb,
+        subject, held_out, entry.seat, contenders, rivals.writes, memory_mb=memory_mb,
         progress=progress, label="reconstructions",
     )  # fmt: skip
     losses = substitution_losses(
-        subject, held_out, sites, contenders, rivals.writes, rivals.mean, memory_mb=memory_mb,
+        subject, held_out, entry.seat, contenders, rivals.writes, rivals.mean, memory_mb=memory_mb,
         progress=progress, label="put into the model",
     )  # fmt: skip
     return Judgement(judged=Judged(

@@ -12,6 +12,7 @@ from energylens.core.ports import Store
 from energylens.features.absorption import FEWEST, absorption, few_of_each
 from energylens.features.attributes import interpretability
 from energylens.features.dictionary import Dictionary
+from energylens.features.layered import Layered
 from energylens.features.probing import Coordinates, baselines, labelled, sparse_probes
 from energylens.features.prompts import AttributedPrompts, states_and_run
 from energylens.features.sparse_control import (
@@ -55,8 +56,8 @@ def label_rows(place: Place, store: Store) -> Rows:
     words: list[Words] = []
     for entry in place.entries:
         rivals = rivals_at(place, by_label[owners[entry.label]], store)
-        judged = {ITSELF: entry.dictionary.to(rivals.mean.device, rivals.mean.dtype)}
-        judged |= {name: rivals.dictionaries[name] for name in CONTENDERS}
+        itself = entry.dictionary.to(rivals.mean.device, rivals.mean.dtype)
+        judged = {ITSELF: itself, **{name: rivals.dictionaries[name] for name in CONTENDERS}}
         for name, look in _looks(place, entry).items():
             part = f"labels.{name}.{entry.label}"
             if not store.done(part):
@@ -68,17 +69,29 @@ def label_rows(place: Place, store: Store) -> Rows:
     return found
 
 
-Look = Callable[[Place, Entry, Mapping[str, Dictionary], list[Words]], Rows]
+Judged = Mapping[str, Dictionary | Layered]
+Look = Callable[[Place, Entry, Judged, list[Words]], Rows]
 
 
 def _looks(place: Place, entry: Entry) -> dict[str, Look]:
-    """What is asked for: words by their tokens, tasks by their groups; of autoencoders alone."""
+    """What is asked for: words by their tokens, tasks by their groups.
+
+    Absorption compares what is written with what is read, and so is of autoencoders; attributes
+    are changed at one site.
+    """
     looks: dict[str, Look] = {}
     if place.options.label_tokens:
-        looks |= {"probes": _probes, "absorption": _absorption}
-    if place.options.groups and not entry.is_transcoder:
+        looks["probes"] = _probes
+        if not entry.is_transcoder:
+            looks["absorption"] = _absorption
+    if place.options.groups and not entry.is_transcoder and len(entry.seat.sites) == 1:
         looks["tasks"] = _tasks
     return looks
+
+
+def _of_one_piece(judged: Judged) -> dict[str, Dictionary]:
+    """Those that are no layers."""
+    return {name: one for name, one in judged.items() if isinstance(one, Dictionary)}
 
 
 def _with_nan(row: Row) -> Row:
@@ -99,16 +112,14 @@ def _ends(name: str, found: Interval, at: int | None = None) -> Row:
 # ---- words
 
 
-def _probes(
-    place: Place, entry: Entry, judged: Mapping[str, Dictionary], words: list[Words]
-) -> Rows:
+def _probes(place: Place, entry: Entry, judged: Judged, words: list[Words]) -> Rows:
     here = words[0]
     documents = len(place.read.held_out.document_names)
     first, _ = split_units(documents, _generator(place, entry, "halves"))
     train = first.to(here.rows.device)[here.document]
     seen: dict[str, tuple[Coordinates, Coordinates]] = {}
     for name, dictionary in judged.items():
-        code = dictionary.encode(here.rows.to(dictionary.W_enc))
+        code = dictionary.encode(here.rows.to(dictionary.b_dec))
         seen[name] = code.of_rows(train), code.of_rows(~train)
     seen |= baselines(here.rows[train], here.rows[~train])
     rows = []
@@ -137,9 +148,7 @@ def _probes(
     return {PROBES: rows}
 
 
-def _absorption(
-    place: Place, entry: Entry, judged: Mapping[str, Dictionary], words: list[Words]
-) -> Rows:
+def _absorption(place: Place, entry: Entry, judged: Judged, words: list[Words]) -> Rows:
     here = words[0]
     generator = _generator(place, entry, "absorption")
     begins = (here.letter.of >= 0).nonzero()[:, 0]
@@ -152,9 +161,9 @@ def _absorption(
         return {ABSORPTION: []}
     labels = one_hot(letter, len(count)).bool()[:, enough]
     rows = []
-    for name, dictionary in judged.items():
+    for name, dictionary in _of_one_piece(judged).items():
         found = absorption(
-            dictionary, here.rows[few].to(dictionary.W_enc), labels, word,
+            dictionary, here.rows[few].to(dictionary.b_dec), labels, word,
             generator=_generator(place, entry, "absorption", name),
         )  # fmt: skip
         rows += [
@@ -179,9 +188,7 @@ def _absorption(
 # ---- attributes of prompts
 
 
-def _tasks(
-    place: Place, entry: Entry, judged: Mapping[str, Dictionary], words: list[Words]
-) -> Rows:
+def _tasks(place: Place, entry: Entry, judged: Judged, words: list[Words]) -> Rows:
     found: Rows = {TASKS: [], KEPT: [], CONTROL: [], ATTRIBUTES: []}
     subject = place.read.subject
     tokenizer = subject.loaded.tokenizer
@@ -201,7 +208,7 @@ def _tasks(
                 advance(1)
                 continue
             prompts = AttributedPrompts.of(made, device=subject.device)
-            states, run = states_and_run(subject, place.sites[0], made)
+            states, run = states_and_run(subject, place.seat.site, made)
             asked = trials(prompts, states, run, generator=generator)
             right = asked.accuracy
             found[TASKS].append(row | {
@@ -211,9 +218,10 @@ def _tasks(
                 "why": "" if asked.can else "its accuracy is not above chance",
             })  # fmt: skip
             head = {"dictionary": entry.label, "task": task.name}
-            found[KEPT] += _kept(asked, judged, head, generator)
-            found[CONTROL] += _control(asked, made, judged, head, generator)
-            found[ATTRIBUTES] += _attributes(asked, made, judged, head, generator)
+            plain = _of_one_piece(judged)
+            found[KEPT] += _kept(asked, plain, head, generator)
+            found[CONTROL] += _control(asked, made, plain, head, generator)
+            found[ATTRIBUTES] += _attributes(asked, made, plain, head, generator)
             advance(1)
     return found
 
@@ -260,7 +268,7 @@ def _attributes(
     values = [(a.name, value) for a in made.attributes for value in a.values]
     for name, dictionary in judged.items():
         for place, called in enumerate(made.places):
-            code = dictionary.encode(asked.states[:, place].to(dictionary.W_enc))
+            code = dictionary.encode(asked.states[:, place].to(dictionary.b_dec))
             ever = code.column_counts().nonzero()[:, 0]
             found = interpretability(
                 code.columns(ever) > 0, asked.prompts.labels, asked.prompts.group, most=UNION,

@@ -117,7 +117,7 @@ def check_fit(entries: Sequence[Entry], subject: Subject, windows: TokenWindows)
     Raises:
         BadInput: If one reads or writes rows of another width than its site has.
     """
-    sites = list(dict.fromkeys(site for entry in entries for site in (entry.site, entry.target)))
+    sites = list(dict.fromkeys(site for entry in entries for site in entry.seat.sites))
     with subject.capture(*sites, stop=True) as seen:
         subject.run(Batch.full(windows.ids[:1]).to(subject.device))
     widths = {site: seen[site].shape[-1] for site in sites}
@@ -139,5 +139,5 @@ def _pin(entries: Sequence[Entry], read: Mapping[str, Read], corpus: Corpus, sto
                  "documents": int(held_out.document.unique().numel()),
                  "kinds": dict(sorted(Counter(held_out.kinds).items()))},
         **{f"dictionary {entry.label}": {"name": entry.label, "source": str(entry.path),
-           "sha256": entry.sha256, "site": entry.site} for entry in entries},
+           "sha256": entry.sha256, "site": entry.seat.site} for entry in entries},
     })  # fmt: skip

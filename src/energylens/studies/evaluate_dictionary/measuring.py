@@ -1,6 +1,7 @@
 """One pass over the held-out documents: reconstructions, and what the model makes of them."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,9 @@ from energylens.core.ports import Progress
 from energylens.energy.energies.downstream import next_token_surprisal
 from energylens.features.dictionary import Dictionary
 from energylens.features.evaluate import Reconstruction, ReconstructionStats
+from energylens.features.layered import Layered
 from energylens.features.ordinary import Ordinary
+from energylens.features.seat import Seat
 from energylens.sources.windows import TokenWindows
 
 ALL, ORDINARY = "all", "ordinary"
@@ -27,44 +30,50 @@ _WINDOWS_AT_ONCE = 8
 def measure_rows(
     subject: Subject,
     windows: TokenWindows,
-    sites: tuple[str, str],
-    dictionaries: Mapping[str, Dictionary],
+    seat: Seat,
+    dictionaries: Mapping[str, Dictionary | Layered],
     ordinary: Ordinary,
     *,
     memory_mb: int,
     progress: Progress,
     label: str,
 ) -> dict[str, dict[str, Reconstruction]]:
-    """Sums by document of each dictionary's reconstruction, over all rows and ordinary ones.
+    """Sums by document of each dictionary's reconstruction, over all rows and ordinary ones; where
+    several sites are written, also at each of them (ordinary rows).
 
     Args:
-        sites: Where dictionaries read, and where they write.
+        seat: Where dictionaries read, and where they write.
         ordinary: The rule of the target's rows.
     """
-    read, write = sites
     units = len(windows.document_names)
+    several = seat.writes if len(seat.writes) > 1 else ()
     stats = {
-        name: {kind: ReconstructionStats(width=d.width, units=units) for kind in (ALL, ORDINARY)}
+        name: {kind: ReconstructionStats(width=d.width, units=units)
+               for kind in (ALL, ORDINARY, *several)}
         for name, d in dictionaries.items()
-    }
+    }  # fmt: skip
     size = rows_per_batch(subject, windows.ids.shape[1], 2, budget_mb=memory_mb / 2)
     with progress.task(label, len(windows.ids), "windows") as advance:
         for batch in batches(windows.ids, windows.document, min(size, _WINDOWS_AT_ONCE),
                              device=subject.device):  # fmt: skip
-            with subject.capture(*dict.fromkeys(sites), stop=True) as seen:
+            with subject.capture(*seat.sites, stop=True) as seen:
                 subject.run(batch)
-            rows, target = seen[read][batch.scored], seen[write][batch.scored]
+            here = {site: seen[site][batch.scored] for site in seat.sites}
+            rows, target = seat.read(here), seat.written(here)
             unit = batch.document[:, None].expand_as(batch.ids)[batch.scored]
             inside = ordinary.holds(target)
             for name, dictionary in dictionaries.items():
                 code = dictionary.encode(rows)
                 made = dictionary.decode(code)
-                if dictionary.W_skip is not None:
+                if isinstance(dictionary, Dictionary) and dictionary.W_skip is not None:
                     made = made + rows @ dictionary.W_skip.T
                 stats[name][ALL].update(target, code, made, unit)
-                stats[name][ORDINARY].update(
-                    target[inside], code.of_rows(inside), made[inside], unit[inside]
-                )
+                kept = target[inside], code.of_rows(inside), made[inside], unit[inside]
+                stats[name][ORDINARY].update(*kept)
+                if several:
+                    goals, parts = seat.apart(kept[0]), seat.apart(kept[2])
+                    for site in several:
+                        stats[name][site].update(goals[site], kept[1], parts[site], kept[3])
             advance(len(batch.ids))
     return {name: {kind: one.result() for kind, one in kinds.items()}
             for name, kinds in stats.items()}  # fmt: skip
@@ -74,8 +83,8 @@ def measure_rows(
 def substitution_losses(
     subject: Subject,
     windows: TokenWindows,
-    sites: tuple[str, str],
-    dictionaries: Mapping[str, Dictionary],
+    seat: Seat,
+    dictionaries: Mapping[str, Dictionary | Layered],
     ordinary: Ordinary,
     mean: Float[Tensor, " d_out"],
     *,
@@ -87,25 +96,31 @@ def substitution_losses(
 
     Put in are the mean state, 0, and each dictionary's reconstruction. The first position and
     massive activations keep their own state in all of them: they are no part of what a dictionary
-    is trained on, and without them nothing above works.
+    is trained on, and without them nothing above works. Where several sites are written, all are
+    changed at once, with what is made of the model's own states; those of the residual stream by
+    turns, and the sums are means over these.
 
     Returns:
         By what was put in (and `clean` for nothing): loss, KL, and predictions summed over.
     """
-    read, write = sites
     found: dict[str, list[Tensor]] = {}
     size = rows_per_batch(subject, windows.ids.shape[1], 6, budget_mb=memory_mb / 8)
     with progress.task(label, len(windows.ids), "windows") as advance:
         for batch in batches(windows.ids, windows.document, min(size, _WINDOWS_AT_ONCE),
                              device=subject.device):  # fmt: skip
-            with subject.capture(*dict.fromkeys(sites)) as seen:
+            with subject.capture(*seat.sites) as seen:
                 clean = subject.forward(batch).log_softmax(-1)
-            places = ordinary.holds(seen[write].flatten(0, 1)).view(batch.ids.shape)
+            states, target = seat.read(seen), seat.written(seen)
+            places = ordinary.holds(target.flatten(0, 1)).view(batch.ids.shape)
             places = places & (batch.positions > 0) & batch.mask
             found.setdefault(CLEAN, []).append(_sums(clean, clean, batch))
-            for name, put in _changes(seen[read], seen[write], places, dictionaries, mean):
-                logits = _run_with(subject, write, put, batch)
-                found.setdefault(name, []).append(_sums(clean, logits.log_softmax(-1), batch))
+            for name, put in _changes(states, target, places, dictionaries, mean):
+                apart = seat.apart(put)
+                sums = [
+                    _sums(clean, _run_with(subject, {s: apart[s] for s in turn}, batch), batch)
+                    for turn in seat.turns
+                ]
+                found.setdefault(name, []).append(torch.stack(sums).mean(0))
             advance(len(batch.ids))
     return {name: torch.cat(parts, dim=1).cpu() for name, parts in found.items()}
 
@@ -114,7 +129,7 @@ def _changes(
     states: Tensor,
     target: Tensor,
     places: Tensor,
-    dictionaries: Mapping[str, Dictionary],
+    dictionaries: Mapping[str, Dictionary | Layered],
     mean: Tensor,
 ) -> Iterator[tuple[str, Tensor]]:
     yield MEAN, torch.where(places[..., None], mean, target)
@@ -125,12 +140,18 @@ def _changes(
         yield name, put
 
 
-def _run_with(subject: Subject, site: str, states: Tensor, batch: Batch) -> Tensor:
-    """Logits with the states at a site replaced; what lies below a residual stream is not run."""
-    if site.endswith(("resid_post", "resid_pre")) and "suffix" not in subject.lacks:
-        return run_from(subject, site, states, batch)
-    with subject.edit({site: lambda value: states}):
-        return subject.forward(batch)
+def _run_with(subject: Subject, states: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    """Log-probabilities with the states at some sites replaced; what lies below a residual stream,
+    where that is the only one, is not run."""
+    (site, *more), one = states, next(iter(states.values()))
+    if not more and site.endswith(("resid_post", "resid_pre")) and "suffix" not in subject.lacks:
+        return run_from(subject, site, one, batch).log_softmax(-1)
+    with subject.edit({name: partial(_put, put) for name, put in states.items()}):
+        return subject.forward(batch).log_softmax(-1)
+
+
+def _put(instead: Tensor, value: Tensor) -> Tensor:
+    return instead
 
 
 def _sums(clean: Tensor, changed: Tensor, batch: Batch) -> Tensor:

@@ -1,7 +1,7 @@
 """The baselines of a dictionary, each with as many active features as it has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from energylens.activations.stream import collect_rows
-from energylens.core.errors import InsufficientData
+from energylens.core.errors import BadInput, InsufficientData
 from energylens.core.ports import Progress
 from energylens.features.baselines import (
     ica_dictionary,
@@ -19,6 +19,7 @@ from energylens.features.baselines import (
     random_baseline,
 )
 from energylens.features.dictionary import Dictionary
+from energylens.features.layered import Layered, one_a_layer
 from energylens.features.ordinary import Ordinary
 from energylens.features.train import train
 from energylens.features.training import TrainOptions
@@ -34,11 +35,17 @@ _L0_ROWS = 4_096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """States that baselines are fitted on: ordinary rows of the site and of the target."""
+    """States that baselines are fitted on: ordinary rows of what is read and of what is written,
+    None where that is the same, with the rules that tell them."""
 
     site: Float[Tensor, "sample d_in"]
     target: Float[Tensor, "sample d_out"] | None
-    ordinary: Mapping[str, Ordinary]
+    reads: Ordinary
+    writes: Ordinary
+
+    @property
+    def written(self) -> Float[Tensor, "sample d_out"]:
+        return self.site if self.target is None else self.target
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +53,7 @@ class Rivals:
     """Baselines by name, the rules of ordinary rows of site and target, the mean of what is
     written, and what is worth telling."""
 
-    dictionaries: Mapping[str, Dictionary]
+    dictionaries: Mapping[str, Dictionary | Layered]
     reads: Ordinary
     writes: Ordinary
     mean: Float[Tensor, " d_out"]
@@ -54,25 +61,61 @@ class Rivals:
 
 
 def rows_of(read: Read, entry: Entry, *, memory_mb: int, progress: Progress, label: str) -> Rows:
-    """Ordinary rows of the documents to fit on."""
-    sites = list(dict.fromkeys([entry.site, entry.target]))
+    """Ordinary rows of the documents to fit on.
+
+    Raises:
+        BadInput: If they need more memory than there is for activations.
+        InsufficientData: If there are fewer rows than dimensions.
+    """
+    seat, scored = entry.seat, read.fit.ids.numel()
+    values = sum(seat.read_widths) + seat.writes_elsewhere * sum(seat.write_widths)
+    if (needed := 4 * scored * values / 1e6) > memory_mb:
+        raise BadInput(
+            f"{scored:,} tokens of {len(seat.sites)} sites are {needed:,.0f} MB and"
+            f" {memory_mb:,} MB may be used for activations: lower --train-tokens or raise"
+            " --memory-mb"
+        )
     found = collect_rows(
-        read.subject, read.fit.ids, read.fit.document, sites, budget_mb=memory_mb,
+        read.subject, read.fit.ids, read.fit.document, list(seat.sites), budget_mb=memory_mb,
         progress=progress, label=label,
     )  # fmt: skip
-    ordinary = {site: Ordinary.of(rows) for site, rows in found.items()}
-    keep = torch.stack([ordinary[site].holds(rows) for site, rows in found.items()]).all(0)
-    inside = {site: rows[keep] for site, rows in found.items()}
-    if len(inside[entry.site]) <= entry.dictionary.d_in:
+    ends = [(seat.read(found), seat.read_widths)]
+    if seat.writes_elsewhere:
+        ends.append((seat.written(found), seat.write_widths))
+    rules = [Ordinary.of(rows, sites=widths) for rows, widths in ends]
+    keep = torch.stack([rule.holds(ends[i][0]) for i, rule in enumerate(rules)]).all(0)
+    inside = [rows[keep] for rows, _ in ends]
+    wide = max(part.d_in for part in _parts_of(entry.dictionary))
+    if len(inside[0]) <= wide:
         raise InsufficientData(
-            f"principal directions of {entry.dictionary.d_in} dimensions need more rows than that,"
-            f" found {len(inside[entry.site])}: raise --train-tokens or give more text"
+            f"principal directions of {wide} dimensions need more rows than that,"
+            f" found {len(inside[0])}: raise --train-tokens or give more text"
         )
-    target = inside[entry.target] if entry.is_transcoder else None
-    return Rows(site=inside[entry.site], target=target, ordinary=ordinary)
+    target = inside[1] if seat.writes_elsewhere else None
+    return Rows(site=inside[0], target=target, reads=rules[0], writes=rules[-1])
 
 
-def active_features(dictionary: Dictionary, rows: Float[Tensor, "sample d_in"]) -> int:
+def _parts_of(dictionary: Dictionary | Layered) -> tuple[Dictionary, ...]:
+    return dictionary.parts if isinstance(dictionary, Layered) else (dictionary,)
+
+
+def _layers(rows: Rows, entry: Entry) -> list[Rows]:
+    """What the transcoder of each layer is fitted on; all of it, unless there are layers."""
+    if not isinstance(entry.dictionary, Layered):
+        return [rows]
+    seat = entry.seat
+    sites, targets = rows.site.split(seat.read_widths, 1), rows.written.split(seat.write_widths, 1)
+    return [replace(rows, site=site.contiguous(), target=target.contiguous())
+            for site, target in zip(sites, targets, strict=True)]  # fmt: skip
+
+
+def _of_layer(options: TrainOptions, layers: int) -> TrainOptions:
+    """Its share of the features and of those that are active."""
+    k = max(1, round(options.k / layers))
+    return replace(options, k=k, width=max(k, -(-options.width // layers)))
+
+
+def active_features(dictionary: Dictionary | Layered, rows: Float[Tensor, "sample d_in"]) -> int:
     """How many features baselines may use: as many as the dictionary does, on average."""
     code = dictionary.encode(rows[:_L0_ROWS])
     return max(1, round(float((code.values != 0).sum(1).double().mean())))
@@ -88,7 +131,31 @@ def fit_rivals(
     rows: Rows, entry: Entry, k: int, options: TrainOptions, generator: torch.Generator,
     progress: Progress,
 ) -> Rivals:  # fmt: skip
-    """All baselines that need no other model."""
+    """All baselines that need no other model; across layers, transcoders of one layer each."""
+    layers = _layers(rows, entry)
+    if len(layers) == 1:
+        return _fit(rows, entry, k, entry.dictionary.width, options, generator, progress)
+    own, width = _of_layer(options, len(layers)), -(-entry.dictionary.width // len(layers))
+    fitted = [_fit(layer, entry, own.k, width, own, generator, progress) for layer in layers]
+    settled = all(one.record["ica_settled"] for one in fitted)
+    told = {"ica_settled": settled, "k": own.k * len(layers), "width": own.width * len(layers)}
+    return replace(
+        fitted[0], mean=torch.cat([one.mean for one in fitted]),
+        dictionaries={name: one_a_layer([_one_piece(one.dictionaries[name]) for one in fitted])
+                      for name in fitted[0].dictionaries},
+        record={**fitted[0].record, **told},
+    )  # fmt: skip
+
+
+def _one_piece(dictionary: Dictionary | Layered) -> Dictionary:
+    (only,) = _parts_of(dictionary)
+    return only
+
+
+def _fit(
+    rows: Rows, entry: Entry, k: int, width: int, options: TrainOptions,
+    generator: torch.Generator, progress: Progress,
+) -> Rivals:  # fmt: skip
     goal, through = rows.site, None
     if rows.target is not None:
         through = least_squares_map(rows.site, rows.target)
@@ -96,8 +163,7 @@ def fit_rivals(
     ica, settled = ica_dictionary(goal, k, generator)
     made = {
         "pca": pca_dictionary(goal, k), "pca_subspace": pca_subspace(goal, k), "ica": ica,
-        "random": random_baseline(goal, entry.dictionary.width, min(k, entry.dictionary.width),
-                                  generator),
+        "random": random_baseline(goal, width, min(k, width), generator),
     }  # fmt: skip
     if through is not None:
         made = {name: through.before(dictionary) for name, dictionary in made.items()}
@@ -111,10 +177,8 @@ def fit_rivals(
         mixed[0], options, generator, target=mixed[1], progress=progress,
         label=f"{entry.label}: shuffled activations",
     )  # fmt: skip
-    written = rows.site if rows.target is None else rows.target
     return Rivals(
-        dictionaries=made, reads=rows.ordinary[entry.site], writes=rows.ordinary[entry.target],
-        mean=written.mean(0),
+        dictionaries=made, reads=rows.reads, writes=rows.writes, mean=rows.written.mean(0),
         record={"k": k, "rows": len(rows.site), "steps": record.steps, "width": options.width,
                 "ica_settled": settled, "ica_components": ica.width // 2},
     )  # fmt: skip
@@ -124,32 +188,38 @@ def fit_random_weights(
     rows: Rows, entry: Entry, options: TrainOptions, generator: torch.Generator, progress: Progress
 ) -> Rivals:
     """The same short training on what a model does that has learned nothing."""
-    dictionary, record = train(
-        rows.site, options, generator, target=rows.target, progress=progress,
-        label=f"{entry.label}: random-weight model",
-    )  # fmt: skip
-    written = rows.site if rows.target is None else rows.target
+    layers = _layers(rows, entry)
+    own = options if len(layers) == 1 else _of_layer(options, len(layers))
+    trained = [
+        train(
+            layer.site, own, generator, target=layer.target, progress=progress,
+            label=f"{entry.label}: random-weight model",
+        )
+        for layer in layers
+    ]  # fmt: skip
+    made = [dictionary for dictionary, _ in trained]
     return Rivals(
-        dictionaries={RANDOM_WEIGHTS: dictionary}, reads=rows.ordinary[entry.site],
-        writes=rows.ordinary[entry.target], mean=written.mean(0),
-        record={"rows": len(rows.site), "steps": record.steps},
+        dictionaries={RANDOM_WEIGHTS: made[0] if len(made) == 1 else one_a_layer(made)},
+        reads=rows.reads, writes=rows.writes, mean=rows.written.mean(0),
+        record={"rows": len(rows.site), "steps": trained[0][1].steps},
     )  # fmt: skip
 
 
 def tensors_of(rivals: Rivals) -> dict[str, Tensor]:
     """What a store keeps; `rivals_of` reads it back."""
-    kept = {"mean": rivals.mean}
-    for name, rule in (("reads", rivals.reads), ("writes", rivals.writes)):
-        radius = torch.tensor([rule.radius], dtype=torch.float64)
-        kept |= {f"{name}.center": rule.center, f"{name}.radius": radius}
+    kept = {"mean": rivals.mean, "reads": rivals.reads.numbers(), "writes": rivals.writes.numbers()}
     for name, dictionary in rivals.dictionaries.items():
-        kept |= {f"{name}.{part}": weight for part, weight in dictionary.weights.items()}
+        for at, part in enumerate(_parts_of(dictionary)):
+            kept |= {f"{name}.{at}.{own}": weight for own, weight in part.weights.items()}
     return {name: tensor.clone() for name, tensor in kept.items()}
 
 
 def record_of(rivals: Rivals) -> dict[str, Any]:
-    shapes = {name: {"architecture": d.architecture, "k": d.k, "subtracts": d.subtracts_b_dec}
-              for name, d in rivals.dictionaries.items()}  # fmt: skip
+    shapes = {
+        name: [{"architecture": part.architecture, "k": part.k, "subtracts": part.subtracts_b_dec}
+               for part in _parts_of(dictionary)]
+        for name, dictionary in rivals.dictionaries.items()
+    }  # fmt: skip
     return {**rivals.record, "dictionaries": shapes}
 
 
@@ -158,20 +228,18 @@ def rivals_of(
 ) -> Rivals:
     """Baselines as `tensors_of` and `record_of` left them."""
     there = {name: tensor.to(device) for name, tensor in tensors.items()}
-
-    def weight(name: str, part: str) -> Tensor:
-        return there[f"{name}.{part}"]
-
-    made = {
-        name: Dictionary(
-            architecture=shape["architecture"], k=shape["k"], subtracts_b_dec=shape["subtracts"],
-            W_enc=weight(name, "W_enc"), b_enc=weight(name, "b_enc"), W_dec=weight(name, "W_dec"),
-            b_dec=weight(name, "b_dec"),
-        )
-        for name, shape in record["dictionaries"].items()
-    }  # fmt: skip
-    rules = {
-        name: Ordinary(center=weight(name, "center"), radius=float(weight(name, "radius")))
-        for name in ("reads", "writes")
-    }
+    made: dict[str, Dictionary | Layered] = {}
+    for name, shapes in record["dictionaries"].items():
+        parts = [
+            Dictionary(
+                architecture=shape["architecture"], k=shape["k"],
+                subtracts_b_dec=shape["subtracts"], W_enc=there[f"{name}.{at}.W_enc"],
+                b_enc=there[f"{name}.{at}.b_enc"], W_dec=there[f"{name}.{at}.W_dec"],
+                b_dec=there[f"{name}.{at}.b_dec"],
+            )
+            for at, shape in enumerate(shapes)
+        ]  # fmt: skip
+        made[name] = parts[0] if len(parts) == 1 else one_a_layer(parts)
+    rules = {name: Ordinary.of_numbers(there[name], like=there["mean"])
+             for name in ("reads", "writes")}  # fmt: skip
     return Rivals(dictionaries=made, **rules, mean=there["mean"], record=record)

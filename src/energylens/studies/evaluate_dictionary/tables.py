@@ -94,6 +94,18 @@ class Judged:
                     "high": float(found.high), "n_documents": len(self.ratios[name][measure].sums),
                 }  # fmt: skip
 
+    def sites(self) -> Iterator[Row]:
+        """Variance unexplained at each of several sites that are written, a row a contender."""
+        for name in self.contenders:
+            for site in sorted(set(self.sums[name]) - {ALL, ORDINARY},
+                               key=self.entry.seat.writes.index):  # fmt: skip
+                kept = self.sums[name][site]
+                ratio = Ratio(sums=kept["residual"].double(), counts=kept["total"].double())
+                found = estimate(ratio, self._generator("fvu", name, site))
+                yield {"dictionary": self.entry.label, "contender": name, "site": site,
+                       **_ends("fvu", found), "n_documents": len(kept["samples"]),
+                       "rows": int(kept["samples"].sum())}  # fmt: skip
+
     def densities(self) -> Iterator[Row]:
         """How many features are active on which share of the rows."""
         for name in self.contenders:
@@ -105,8 +117,8 @@ class Judged:
 
     def _where(self) -> Row:
         entry = self.entry
-        return {"dictionary": entry.label, "model": entry.model, "site": entry.site,
-                "target_site": entry.target, "d_in": entry.dictionary.d_in,
+        return {"dictionary": entry.label, "model": entry.model, "site": entry.seat.site,
+                "target_site": entry.seat.target, "d_in": entry.dictionary.d_in,
                 "d_out": entry.dictionary.d_out}  # fmt: skip
 
     def _losses(self, name: str) -> Row:

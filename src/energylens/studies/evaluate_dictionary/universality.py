@@ -15,7 +15,7 @@ from energylens.sources.aligned import AlignedWindows, choose_passages, read_ali
 from energylens.studies.energy_lens.dictionaries import seed_of
 from energylens.studies.energy_lens.material import MIN_DOCUMENTS
 from energylens.studies.energy_lens_models.consistency import columns, consistency, side
-from energylens.studies.energy_lens_models.measures import mean_by_cell
+from energylens.studies.energy_lens_models.measures import Bench, mean_by_cell
 from energylens.studies.evaluate_dictionary import EvaluateDictionary
 from energylens.studies.evaluate_dictionary.entries import Entry
 from energylens.studies.evaluate_dictionary.material import Material
@@ -130,7 +130,7 @@ def _seen(
     segment = torch.cat([w.segment for w in windows])
     cell = torch.where(segment >= 0, row[:, None] * segments + segment, -1)
     dtype = next(subject.module.parameters()).dtype
-    bench = (entry.dictionary.to(subject.device, dtype), ordinary[entry.label])
+    here = Bench(entry.seat, entry.dictionary.to(subject.device, dtype), ordinary[entry.label])
     ids = torch.cat([w.ids for w in windows])
-    found = mean_by_cell(subject, {entry.site: bench}, ids, cell, len(passages) * segments)
-    return found[entry.site].view(len(passages), segments, -1)
+    found = mean_by_cell(subject, {entry.label: here}, ids, cell, len(passages) * segments)
+    return found[entry.label].view(len(passages), segments, -1)

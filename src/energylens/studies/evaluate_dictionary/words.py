@@ -52,13 +52,13 @@ class Words:
 
 def read_words(place: Place, ordinary: Ordinary, most: int) -> Words:
     """States and labels of at most so many tokens, drawn from all scored positions."""
-    read, site = place.read, place.sites[0]
+    read, seat = place.read, place.seat
     windows, tokenizer = read.held_out, read.subject.loaded.tokenizer
     assert tokenizer is not None
-    rows = collect_rows(
-        read.subject, windows.ids, windows.document, [site], budget_mb=place.options.memory_mb,
-        progress=place.progress, label="states at words",
-    )[site]  # fmt: skip
+    rows = seat.read(collect_rows(
+        read.subject, windows.ids, windows.document, list(seat.reads),
+        budget_mb=place.options.memory_mb, progress=place.progress, label="states at words",
+    ))  # fmt: skip
     classes, letters, kinds = [], [], []
     for ids, document in zip(windows.ids, windows.document.tolist(), strict=True):
         shown, kind = display_tokens(ids.tolist(), tokenizer), windows.kinds[document]
@@ -66,7 +66,7 @@ def read_words(place: Place, ordinary: Ordinary, most: int) -> Words:
         letters += [first_letter(token) for token in shown[1:-1]]
         kinds += [kind] * (len(shown) - 2)
     keep = ordinary.holds(rows).nonzero()[:, 0]
-    generator = torch.Generator().manual_seed(seed_of(place.options.seed, "words", site))
+    generator = torch.Generator().manual_seed(seed_of(place.options.seed, "words", seat.site))
     if len(keep) > most:
         chosen = torch.randperm(len(keep), generator=generator)[:most].sort().values
         keep = keep[chosen.to(keep.device)]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from energylens.core.ports import Progress, Store
 from energylens.features.dictionary import Dictionary
+from energylens.features.layered import Layered
 from energylens.results.record import Summary
 from energylens.studies.energy_lens.tables import table
 from energylens.studies.evaluate_dictionary import EvaluateDictionary
@@ -24,10 +25,8 @@ from energylens.studies.evaluate_dictionary.geometry import match_rows, weight_r
 from energylens.studies.evaluate_dictionary.labels import TABLES, label_rows
 from energylens.studies.evaluate_dictionary.material import Material, gather
 from energylens.studies.evaluate_dictionary.measuring import (
-    ALL,
     CLEAN,
     MEAN,
-    ORDINARY,
     ZERO,
     measure_rows,
     substitution_losses,
@@ -58,6 +57,7 @@ def run(
         "evaluation": [row for one in ordered for row in one.rows()],
         "evaluation_differences": [row for one in ordered for row in one.differences()],
         "evaluation_densities": [row for one in ordered for row in one.densities()],
+        "evaluation_sites": [row for one in ordered for row in one.sites()],
         "evaluation_weights": _once("weights", store, lambda: [
             weight_row(entry, seed) for entry in entries
         ]),
@@ -115,7 +115,7 @@ def _measure(
     name: str,
     place: Place,
     rivals: Rivals,
-    dictionaries: Mapping[str, Dictionary],
+    dictionaries: Mapping[str, Dictionary | Layered],
     store: Store,
     sums: dict[str, Any],
     losses: dict[str, dict[str, Tensor]],
@@ -128,7 +128,7 @@ def _measure(
     if not store.done(part):
         read = place.empty if empty else place.read
         found = measure_rows(
-            read.subject, read.held_out, place.sites, dictionaries, rivals.writes,
+            read.subject, read.held_out, place.seat, dictionaries, rivals.writes,
             memory_mb=options.memory_mb, progress=progress, label=f"reconstructions, {name}",
         )  # fmt: skip
         flat = {f"{one}/{kind}/{key}": value for one, kinds in found.items()
@@ -137,15 +137,17 @@ def _measure(
         store.save(part, scratch=True, tensors={part: flat})
     kept = store.tensors(part)
     for one in dictionaries:
-        sums[one] = {kind: {key.split("/")[2]: value for key, value in kept.items()
-                            if key.startswith(f"{one}/{kind}/")}
-                     for kind in (ALL, ORDINARY)}  # fmt: skip
+        sums[one] = {}
+        for key, value in kept.items():
+            of, kind, name_of_sum = key.split("/")
+            if of == one:
+                sums[one].setdefault(kind, {})[name_of_sum] = value
     part = f"losses.{name}"
     if not store.done(part):
         read = place.empty if empty else place.read
         some = min(options.loss_documents, len(read.held_out.document_names))
         found_losses = substitution_losses(
-            read.subject, read.held_out.of_documents(range(some)), place.sites, dictionaries,
+            read.subject, read.held_out.of_documents(range(some)), place.seat, dictionaries,
             rivals.writes, rivals.mean, memory_mb=options.memory_mb, progress=progress,
             label=f"put into the model, {name}",
         )  # fmt: skip
