@@ -30,6 +30,7 @@ from tests.features.formats.test_recognise import WRITERS
 HELD = {
     "saelens": set(INFERENCE), "sparsify": {"topk", "groupmax"},
     "gemma_scope": {"standard", "jumprelu"}, "circuit_tracer": {"standard", "jumprelu"},
+    "dictionary_learning": {"standard", "gated", "jumprelu", "topk"}, "openai": {"standard"},
 }  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def test_every_format_becomes_every_other_or_is_refused(name, to, generator, tmp
     summary = converted(path, to, tmp_path / "run", allow_pickle=True)
     assert all(control.passed for control in summary.controls.values())
     kept = json.loads((tmp_path / "run/records/conversion.json").read_bytes())
-    found = load_dictionary(tmp_path / "run" / kept["written"]["name"])
+    found = load_dictionary(tmp_path / "run" / kept["written"]["name"], allow_pickle=True)
     source = load_dictionary(path, allow_pickle=True)
     x = draw(generator, 20, D)
     torch.testing.assert_close(found.reconstruct(x), source.reconstruct(x), rtol=1e-4, atol=1e-4)
@@ -181,10 +182,13 @@ def test_silent_dictionaries_have_no_difference(generator):
 
 
 @pytest.mark.parametrize("to", PICKLES)
-def test_pickles_are_not_written(to, generator, tmp_path):
+def test_pickles_are_written_on_request_alone(to, generator, tmp_path):
     saelens.save(dictionary("standard", generator), tmp_path / "d")
-    with pytest.raises(BadInput, match=f"{to} keeps pickles.*convert to saelens"):
+    with pytest.raises(BadInput, match=f"{to} keeps pickles.*--allow-pickle.*convert to saelens"):
         converted(tmp_path / "d", to, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    summary = converted(tmp_path / "d", to, tmp_path / "run", allow_pickle=True)
+    assert summary.controls["round_trip"].passed
 
 
 def test_pickles_are_read_on_request_alone(generator, tmp_path):

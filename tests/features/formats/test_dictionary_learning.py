@@ -3,11 +3,22 @@
 import pytest
 import torch
 
-from energylens.core.errors import ArtifactRefused
+from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.architecture import ARCHITECTURES
 from energylens.features.formats import dictionary_learning, saelens
+from energylens.features.formats.disk import read_pickle
 from tests.common.compare import assert_close
-from tests.features.formats.made import WIDTH, D, K, changed, draw, same, save_pickle, write_json
+from tests.features.formats.made import (
+    WIDTH,
+    D,
+    K,
+    changed,
+    dictionary,
+    draw,
+    same,
+    save_pickle,
+    write_json,
+)
 
 CLASSES = (
     "AutoEncoder",
@@ -157,3 +168,53 @@ def test_a_state_without_settings_is_refused(generator, tmp_path):
     write_json(tmp_path / "config.json", buffer={})
     with pytest.raises(ArtifactRefused, match="needs trainer as dict"):
         dictionary_learning.load(path, allow_pickle=True)
+
+
+# ---- written
+
+
+@pytest.mark.parametrize("subtracts", [True, False])
+@pytest.mark.parametrize("name", ["standard", "gated", "jumprelu", "topk"])
+def test_what_is_written_is_read_back(name, subtracts, generator, tmp_path):
+    made = dictionary(name, generator, subtracts_b_dec=subtracts, model_name="tiny",
+                      hook_name="blocks.3.resid_post")  # fmt: skip
+    path = dictionary_learning.save(made, tmp_path / "d")
+    found = dictionary_learning.load(path, allow_pickle=True)
+    x = draw(generator, 30, D)
+    assert_close(found.encode(x).dense(), made.encode(x).dense(), rtol=1e-4, atol=1e-5)
+    assert_close(found.reconstruct(x), made.reconstruct(x), rtol=1e-4, atol=1e-4)
+    assert found.metadata["hook_name"] == "blocks.3.resid_post"
+    assert found.metadata["model_name"] == "tiny" and found.metadata["layer"] == 3
+    kept = read_pickle(path / "ae.pt", allow_pickle=True)
+    assert all(isinstance(tensor, torch.Tensor) for tensor in kept.values())
+
+
+def test_any_other_place_comes_back_too(generator, tmp_path):
+    made = dictionary("standard", generator, hook_name="blocks.2.mlp_out")
+    found = dictionary_learning.load(
+        dictionary_learning.save(made, tmp_path / "d"), allow_pickle=True
+    )
+    assert found.metadata["hook_name"] == "blocks.2.mlp_out"
+
+
+def test_what_a_batch_was_trained_by_is_written_as_what_it_becomes(generator, tmp_path):
+    made = dictionary("batchtopk", generator)
+    found = dictionary_learning.load(
+        dictionary_learning.save(made, tmp_path / "d"), allow_pickle=True
+    )
+    x = draw(generator, 30, D)
+    assert found.architecture == "jumprelu"
+    wanted = ARCHITECTURES["batchtopk"].finish(made)
+    assert_close(found.reconstruct(x), wanted.reconstruct(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("groupmax", {}), ("standard", {"d_out": 5}), ("standard", {"skip": True})],
+    ids=str,
+)
+def test_what_it_has_not_is_refused(name, options, generator, tmp_path):
+    made = dictionary(name, generator, subtracts_b_dec=not options, **options)
+    with pytest.raises(BadInput, match="dictionary_learning holds standard, gated"):
+        dictionary_learning.save(made, tmp_path / "d")
+    assert not (tmp_path / "d").exists()

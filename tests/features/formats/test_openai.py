@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from energylens.core.errors import ArtifactRefused
+from energylens.core.errors import ArtifactRefused, BadInput
 from energylens.features.formats import openai
+from energylens.features.formats.disk import read_pickle
 from tests.common.compare import assert_close
-from tests.features.formats.made import WIDTH, D, K, changed, draw, save_pickle
+from tests.features.formats.made import WIDTH, D, K, changed, dictionary, draw, save_pickle
 
 
 def state_of(generator, activation="ReLU", **changes):
@@ -77,3 +78,28 @@ def test_what_is_not_read_is_named(activation, changes, message, generator, tmp_
     path = save_pickle(tmp_path / "0.pt", state_of(generator, activation, **changes))
     with pytest.raises(ArtifactRefused, match=message):
         openai.load(path, allow_pickle=True, normalised_rows=True)
+
+
+@pytest.mark.parametrize("subtracts", [True, False])
+def test_what_is_written_is_read_back(subtracts, generator, tmp_path):
+    made = dictionary("standard", generator, subtracts_b_dec=subtracts)
+    path = openai.save(made, tmp_path / "0.pt")
+    found, x = openai.load(path, allow_pickle=True), draw(generator, 30, D)
+    assert_close(found.encode(x).dense(), made.encode(x).dense(), rtol=1e-4, atol=1e-5)
+    assert_close(found.reconstruct(x), made.reconstruct(x), rtol=1e-4, atol=1e-4)
+    kept = read_pickle(path, allow_pickle=True)
+    assert set(kept) == set(state_of(generator))  # what its class asks for, and no more
+    with pytest.raises(BadInput, match="exists already"):
+        openai.save(made, path)
+
+
+def test_a_topk_is_written_for_normalised_rows_on_request_alone(generator, tmp_path):
+    made = dictionary("topk", generator)
+    with pytest.raises(BadInput, match="cannot be written.*normalised_rows=True"):
+        openai.save(made, tmp_path / "0.pt")
+    path = openai.save(made, tmp_path / "0.pt", normalised_rows=True)
+    found = openai.load(path, allow_pickle=True, normalised_rows=True)
+    rows = normalised(draw(generator, 30, D))
+    assert_close(found.reconstruct(rows), made.reconstruct(rows))
+    with pytest.raises(BadInput, match="OpenAI holds standard and topk of one width"):
+        openai.save(dictionary("gated", generator), tmp_path / "1.pt")

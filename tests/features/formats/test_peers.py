@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from tools.format_table import PEERS
 
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import (
@@ -207,6 +208,9 @@ def test_dictionary_learning(name, generator, tmp_path, monkeypatch):
     x = draw(generator, 30, D)
     found = dictionary_learning.load(tmp_path, allow_pickle=True)
     _same(found, x, theirs.encode(x), theirs(x))
+    _, read_by_them = PEERS["dictionary_learning"]
+    again = read_by_them(dictionary_learning.save(found, tmp_path / "again"), x)
+    assert_close(again.detach(), theirs(x).detach(), **CLOSE)
 
 
 @pytest.mark.parametrize("threshold", [True, False])

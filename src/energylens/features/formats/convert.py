@@ -10,7 +10,9 @@ from energylens.features.dictionary import Dictionary
 from energylens.features.formats import (
     circuit_tracer,
     cross_layer,
+    dictionary_learning,
     gemma_scope,
+    openai,
     own_layers,
     saelens,
     sparsify,
@@ -25,6 +27,8 @@ WRITTEN: Mapping[str, Callable[[Dictionary], Files]] = {
     "sparsify": sparsify.files,
     "gemma_scope": gemma_scope.files,
     "circuit_tracer": circuit_tracer.files,
+    "dictionary_learning": dictionary_learning.files,
+    "openai": openai.files,
 }
 WRITTEN_OF_SEVERAL: Mapping[type, str] = {
     Crosscoder: "saelens",
@@ -33,23 +37,27 @@ WRITTEN_OF_SEVERAL: Mapping[type, str] = {
 """Who holds what is of several sites: SAELens a crosscoder, as a dictionary of rows side by side
 whose metadata name the sites."""
 PICKLES = ("dictionary_learning", "openai")
+"""Of those that are written, the ones that keep a pickle."""
+ONE_FILE = ("circuit_tracer", "openai")
 
 
-def files_of(dictionary: Loaded, to: str) -> tuple[Files, str]:
+def files_of(dictionary: Loaded, to: str, *, allow_pickle: bool = False) -> tuple[Files, str]:
     """A dictionary as the files of a program.
 
     Args:
         dictionary: What to write.
         to: The program, one of `WRITTEN`.
+        allow_pickle: Some keep pickles, a kind of file that others will have to trust.
 
     Returns:
         By path, the function that writes the file; and which of the paths, or which folder of
         them, names the dictionary (empty: the folder of all).
 
     Raises:
-        BadInput: If the program keeps pickles, or has no such dictionary, or a value is not finite.
+        BadInput: If the program keeps pickles and that was not allowed, or has no such dictionary,
+            or a value is not finite.
     """
-    refuse_unwritten(to)
+    refuse_unwritten(to, allow_pickle=allow_pickle)
     if not isinstance(dictionary, Dictionary):
         kind = type(dictionary)
         if to != WRITTEN_OF_SEVERAL[kind]:
@@ -60,7 +68,7 @@ def files_of(dictionary: Loaded, to: str) -> tuple[Files, str]:
             return cross_layer.files(dictionary), ""
         return saelens.files(dictionary.dictionary), ""
     files = WRITTEN[to](dictionary)
-    if to == "circuit_tracer":
+    if to in ONE_FILE:
         return files, next(iter(files))
     folder = sparsify.folder_name(dictionary) if to == "sparsify" else ""
     return {f"{folder}/{name}".lstrip("/"): write for name, write in files.items()}, folder
@@ -95,16 +103,18 @@ def own_files(made: Loaded) -> Files:
     return saelens.files(made.dictionary if isinstance(made, Crosscoder) else made)
 
 
-def refuse_unwritten(to: str) -> None:
+def refuse_unwritten(to: str, *, allow_pickle: bool) -> None:
     """Refuse a program whose files are not written.
 
     Raises:
-        BadInput: If it keeps pickles, or is not known.
+        BadInput: If it keeps pickles and that was not allowed.
+        UnknownName: If it is not known.
     """
-    if to in PICKLES:
-        raise BadInput(
-            f"{to} keeps pickles, which can hold code and are read but never written here: convert"
-            f" to {', '.join(WRITTEN)}"
-        )
     if to not in WRITTEN:
         raise UnknownName("format that is written", to, WRITTEN)
+    if to in PICKLES and not allow_pickle:
+        others = ", ".join(name for name in WRITTEN if name not in PICKLES)
+        raise BadInput(
+            f"{to} keeps pickles, a kind of file that can hold code: add --allow-pickle for one of"
+            f" tensors, numbers and text alone, or convert to {others}"
+        )

@@ -114,6 +114,11 @@ def read_pickle(path: Path, *, allow_pickle: bool) -> dict[str, Any]:
     return dict(found)
 
 
+def write_pickle(path: Path, kept: Mapping[str, Any]) -> None:
+    """Write a state as `torch.save` does: tensors, numbers and text, which `weights_only` reads."""
+    torch.save(dict(kept), path)  # noqa: TID251  # nothing else is read by the programs that keep it
+
+
 def _there(path: Path) -> None:
     if not path.is_file():
         raise ArtifactRefused(f"{path} is missing: name the file, or the folder that holds it")

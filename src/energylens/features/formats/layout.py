@@ -207,6 +207,13 @@ def without_offset(dictionary: Dictionary) -> Dictionary:
     return replace(dictionary.reading_from(dictionary.b_dec), subtracts_b_dec=False)
 
 
+def with_offset(dictionary: Dictionary) -> Dictionary:
+    """The same function of rows, of which b_dec is subtracted: the inverse of `without_offset`."""
+    if dictionary.subtracts_b_dec:
+        return dictionary
+    return replace(dictionary.reading_from(-dictionary.b_dec), subtracts_b_dec=True)
+
+
 def everywhere(threshold: Tensor, like: Tensor) -> Tensor:
     """One threshold for every feature; one that was never set, below 0, cuts nothing off."""
     return threshold.to(like.dtype).clamp(min=0).expand(len(like)).clone()

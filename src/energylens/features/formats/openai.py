@@ -1,19 +1,29 @@
-"""OpenAI's sparse_autoencoder: one pickled state, read on request only and never written."""
+"""OpenAI's sparse_autoencoder: one pickled state, read on request only."""
 
 from pathlib import Path
 from typing import Any
 
-from energylens.core.errors import ArtifactRefused
+import torch
+
+from energylens.core.errors import ArtifactRefused, BadInput
+from energylens.features.architecture import ARCHITECTURES
 from energylens.features.dictionary import Dictionary
 from energylens.features.formats import dictionary_learning
-from energylens.features.formats.disk import read_pickle
-from energylens.features.formats.layout import dictionary_of, layout, unpack
+from energylens.features.formats.disk import Write, read_pickle, write_file, write_pickle
+from energylens.features.formats.layout import (
+    dictionary_of,
+    layout,
+    pack,
+    unpack,
+    with_offset,
+)
 from energylens.features.formats.recognise import dictionary_format
 
 _LAYOUT = layout(
     ["W_dec"], W_enc="encoder.weight", b_enc="latent_bias", W_dec="decoder.weight",
     b_dec="pre_bias",
 )  # fmt: skip
+FILE = "autoencoder.pt"
 _LEFT_ALONE = (
     "stats_last_nonzero", "latents_activation_frequency", "latents_mean_square",
     "activation.k", "activation.postact_fn",  # once more what `activation_state_dict` says
@@ -62,6 +72,53 @@ def load(
         path, parts, architecture=_ACTIVATIONS[activation], k=_k_of(path, state) if topk else None,
         subtracts_b_dec=True, metadata={"rows": "normalised"} if topk else {},
     )  # fmt: skip
+
+
+def save(dictionary: Dictionary, path: Path | str, *, normalised_rows: bool = False) -> Path:
+    """Write a dictionary as a file that OpenAI's class loads.
+
+    Args:
+        dictionary: A standard of one width, or what is one once it is trained; a topk on request.
+        path: Must not exist.
+        normalised_rows: A topk is for rows that are normalised, as `load` says.
+
+    Raises:
+        BadInput: If the file exists, if OpenAI has no such dictionary, or a value is not finite.
+    """
+    (write,) = files(dictionary, normalised_rows=normalised_rows).values()
+    return write_file(Path(path), write)
+
+
+def files(dictionary: Dictionary, *, normalised_rows: bool = False) -> dict[str, Write]:
+    """The file of a dictionary by its name: a pickle of tensors, numbers and text.
+
+    Raises:
+        BadInput: If OpenAI has no such dictionary, or a value is not finite.
+    """
+    made = ARCHITECTURES[dictionary.architecture].finish(dictionary)
+    called = {kind: name for name, kind in _ACTIVATIONS.items()}.get(made.architecture)
+    if called is None or made.d_in != made.d_out or made.W_skip is not None:
+        skip = " with a skip" if made.W_skip is not None else ""
+        raise BadInput(
+            f"OpenAI holds {' and '.join(_ACTIVATIONS.values())} of one width: a"
+            f" {made.architecture}{skip} from {made.d_in} to {made.d_out} values cannot be written"
+        )
+    topk = called == "TopK"
+    if topk and not normalised_rows:
+        raise BadInput(
+            "a TopK of OpenAI normalises every row by its own mean and deviation, which a"
+            " dictionary here does not: it cannot be written, but for such rows by openai.save with"
+            " normalised_rows=True"
+        )
+    kept: dict[str, Any] = dict(pack(with_offset(made), _LAYOUT))
+    kept |= {  # what its class counts while it runs
+        "stats_last_nonzero": torch.zeros(made.width, dtype=torch.int64),
+        "latents_activation_frequency": torch.ones(made.width),
+        "latents_mean_square": torch.zeros(made.width),
+        "activation": called,
+        "activation_state_dict": {"k": made.k, "postact_fn": "ReLU"} if topk else {},
+    }
+    return {FILE: lambda path: write_pickle(path, kept)}
 
 
 def _k_of(path: Path, state: Any) -> int:

@@ -26,7 +26,7 @@ class Convert:
         "saelens", "dictionary_learning", "sparsify", "openai", "gemma_scope", "circuit_tracer"
     ]
     """Program whose files are to be written; those of dictionary_learning and openai are pickles,
-    which are not."""
+    and need --allow-pickle."""
 
     revision: str | None = None
     """Branch, tag or commit on the hub; default: the default branch."""
@@ -35,7 +35,8 @@ class Convert:
     """Look for a hub dictionary in the cache alone."""
 
     allow_pickle: bool = False
-    """Read a format that is a pickle; nothing in it is run."""
+    """Read or write a format that is a pickle; nothing in it is run, and none but tensors, numbers
+    and text is written."""
 
     rows: Annotated[int, Range(2, 1_000_000)] = 1_024
     """Random rows that go through both."""

@@ -38,13 +38,14 @@ def run(
 ) -> Summary:
     """Convert one dictionary, and compare what was written with what was read."""
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    refuse_unwritten(options.to)
+    refuse_unwritten(options.to, allow_pickle=options.allow_pickle)
     place = locate(
         options.dictionary, revision=options.revision, offline=options.offline or None,
         allow_pickle=options.allow_pickle,
     )  # fmt: skip
     read = load_dictionary(place.path, allow_pickle=options.allow_pickle)
-    files, inside = files_of(read, options.to)  # refused, if so, before anything is kept
+    # Refused, if so, before anything is kept.
+    files, inside = files_of(read, options.to, allow_pickle=options.allow_pickle)
     source = plain(read)
     record = _source_record(place)
     pin_inputs(store, {"dictionary": record})
@@ -52,7 +53,7 @@ def run(
         store.require_room(2 * sum(w.numel() * w.element_size() for w in source.weights.values()))
         store.save(FOLDER, files={f"{FOLDER}/{name}": write for name, write in files.items()})
     folder = store.folder(FOLDER)
-    written = plain(load_dictionary(folder / inside))
+    written = plain(load_dictionary(folder / inside, allow_pickle=options.allow_pickle))
     generator = torch.Generator().manual_seed(options.seed)
     with progress.task("rows through both", 1) as advance:
         found = _agreement(source, written, options.rows, generator)
