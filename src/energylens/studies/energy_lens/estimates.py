@@ -66,8 +66,10 @@ def _share(sites: Mapping[str, SiteScores]) -> tuple[float, float, float, int]:
 
 
 def largest_figure(inference: Inference, energy: str) -> Estimate:
-    """Largest |EFAS| of the discoveries (of all features where there is none), beside the largest
-    under permuted decoders."""
+    """Largest |EFAS| of the discoveries, beside what flipped signs make of that feature.
+
+    Where there is none: of all features, beside the largest under permuted decoders.
+    """
     sites = inference.energies[energy]
     found = any(bool(scores.beyond.any()) for scores in sites.values())
 
@@ -80,16 +82,30 @@ def largest_figure(inference: Inference, energy: str) -> Estimate:
     f = int(sizes(scores).argmax())
     sign = 1 if float(scores.efas[f]) > 0 else -1
     ends = sorted((sign * float(scores.low[f]), sign * float(scores.high[f])))
-    null = [float(s.efas.abs().nan_to_num(0).max())
-            for s in inference.controls["permuted decoder"].values()]  # fmt: skip
-    spread = torch.tensor(null, dtype=torch.float64)
+    if found:  # by t: features of other spread have other |EFAS| at the same evidence
+        mean, spread = 0.0, abs(float(scores.efas[f] / scores.t[f]))
+        asked = number(spread * scores.threshold, digits=2)
+        null = (
+            f"signs flipped by {inference.unit}; beyond chance among all features from {asked} on"
+        )
+    else:
+        mean, spread = _of_permuted(inference)
+        null = "largest of permuted decoders"
     return Estimate(
         abs(float(scores.efas[f])), "correlation", low=ends[0], high=ends[1],
-        null_mean=float(spread.mean()), null_sd=float(spread.std()) if len(null) > 1 else math.nan,
-        p=float(scores.p_max_t[f]), n=scores.documents,
+        null_mean=mean, null_sd=spread, p=float(scores.p_max_t[f]), n=scores.documents,
         n_unit=f"{inference.unit}s", label="Largest |EFAS|" + (" beyond chance" if found else ""),
-        note=f"{best}, feature {f}; null: largest of permuted decoders",
+        note=f"{best}, feature {f}; null: {null}",
     )  # fmt: skip
+
+
+def _of_permuted(inference: Inference) -> tuple[float, float]:
+    """Mean and spread over sites of the largest |EFAS| under permuted decoders."""
+    largest = torch.tensor(
+        [float(scores.efas.abs().nan_to_num(0).max())
+         for scores in inference.controls["permuted decoder"].values()], dtype=torch.float64,
+    )  # fmt: skip
+    return float(largest.mean()), float(largest.std()) if len(largest) > 1 else math.nan
 
 
 def replication_figure(inference: Inference) -> Estimate:
