@@ -8,7 +8,7 @@ import torch
 
 from energylens.activations.certify import wrap
 from energylens.activations.stream import collect_rows
-from energylens.core.errors import BadInput
+from energylens.core.errors import BadInput, Interrupted
 from energylens.core.ports import silence
 from energylens.features.cross_layer_training import train_cross_layer
 from energylens.features.crosscoder_training import train_crosscoder
@@ -19,6 +19,7 @@ from energylens.features.formats.recognise import load_dictionary
 from energylens.features.ordinary import Ordinary
 from energylens.features.seat import Seat
 from energylens.features.training import TrainOptions
+from energylens.run.edges.store.folder import Folder
 from energylens.run.execute import execute
 from energylens.sources.model import load_model
 from energylens.sources.text import load_text
@@ -149,17 +150,38 @@ def test_what_blocks_add_is_changed_at_once_and_what_streams_carry_by_turns(tiny
         assert bool((found["zero"][1] > 1.2 * torch.stack(alone).mean(0)[1]).all())
 
 
-def test_judging_from_python_takes_both_kinds(tiny, folders):
+def test_judging_from_python_takes_layers_too(tiny, folders):
     import energylens as el
 
     subject, windows = tiny
     held_out, fit = windows.split(0.4, torch.Generator().manual_seed(0))
-    for name, sites in (("both", 2), ("layers", 4)):
-        found = el.judge(subject, el.load_dictionary(folders / name), fit, held_out)
-        rows = {row["contender"]: row for row in found.table().to_pylist()}
-        assert list(rows) == ["dictionary", *RIVALS[:-1]]
-        assert rows["dictionary"]["fvu"] < rows["random"]["fvu"]
-        assert len(found.sites()) == sites * len(rows)
+    found = el.judge(subject, el.load_dictionary(folders / "layers"), fit, held_out)
+    rows = {row["contender"]: row for row in found.table().to_pylist()}
+    assert list(rows) == ["dictionary", *RIVALS[:-1]]
+    assert rows["dictionary"]["fvu"] < rows["random"]["fvu"]
+    assert len(found.sites()) == len(LAYERS) * len(rows)
+
+
+def test_baselines_of_layers_are_kept_one_by_one(folders, tmp_path, monkeypatch):
+    """What was fitted before a run was killed is not fitted again, and the end is the same."""
+    options = EvaluateDictionary(dictionary=(str(folders / "layers"),), **SMALL)
+    done, fitted = Folder.save, []
+
+    def killed(self, part, **kept):
+        done(self, part, **kept)
+        fitted.append(part)
+        if part == "rivals.layers.1":
+            raise Interrupted("stopped")
+
+    monkeypatch.setattr(Folder, "save", killed)
+    with pytest.raises(Interrupted):
+        execute("evaluate-dictionary", options, tmp_path / "run")
+    monkeypatch.setattr(Folder, "save", lambda self, part, **kept: (
+        fitted.append(part), done(self, part, **kept)))  # fmt: skip
+    execute("evaluate-dictionary", options, tmp_path / "run")
+    assert [part for part in fitted if part.startswith("rivals")] == [
+        f"rivals.layers.{n}" for n in LAYERS
+    ]
 
 
 def test_rows_to_fit_on_must_fit_into_memory(tiny, folders):

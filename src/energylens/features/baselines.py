@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from energylens.core.errors import InsufficientData
+from energylens.core.threads import one_blas_thread
 from energylens.features.chance import fit_encoder, random_dictionary_like
 from energylens.features.dictionary import Dictionary
 
@@ -102,7 +103,7 @@ def ica_dictionary(
     seed = int(torch.randint(2**31, (), generator=generator))
     model = FastICA(count, whiten="unit-variance", max_iter=_ICA_PASSES, tol=1e-3,
                     random_state=seed)  # fmt: skip
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as told, one_blas_thread():
         warnings.simplefilter("always")
         model.fit(some.numpy())
     settled = not any(issubclass(w.category, ConvergenceWarning) for w in told)

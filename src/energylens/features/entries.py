@@ -86,9 +86,10 @@ class Entries(Protocol):
         target: Float[Tensor, "sample d_out"],
         values: Tensor,
         W_dec: Float[Tensor, "feature d_out"],
+        b_dec: Float[Tensor, " d_out"],
         ends: Sequence[int],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
-        """Σ over `ends` of ‖target − Σ_{f < end} a_f · W_dec[f]‖², and what the last one leaves.
+        """Σ over `ends` of ‖target − Σ_{f < end} a_f W_dec[f] − b_dec‖², and what the last leaves.
 
         Features are numbered over all processes, and ends ascend. What is left has no gradient.
         """
@@ -124,9 +125,10 @@ class DenseEntries:
         target: Float[Tensor, "sample d_out"],
         values: Tensor,
         W_dec: Float[Tensor, "feature d_out"],
+        b_dec: Float[Tensor, " d_out"],
         ends: Sequence[int],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
-        residual, loss = target, target.new_zeros(())
+        residual, loss = target - b_dec, target.new_zeros(())
         for own in _parts(ends, len(W_dec), self.across):
             residual = residual - summed(values[:, own] @ W_dec[own], self.across)
             loss = loss + residual.square().sum()
@@ -166,9 +168,10 @@ class SparseEntries:
         target: Float[Tensor, "sample d_out"],
         values: Tensor,
         W_dec: Float[Tensor, "feature d_out"],
+        b_dec: Float[Tensor, " d_out"],
         ends: Sequence[int],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample d_out"]]:
-        return _NestedErrors.apply(target, values, W_dec, ends, self)  # type: ignore[no-any-return, no-untyped-call]
+        return _NestedErrors.apply(target, values, W_dec, b_dec, ends, self)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def summed(own: Float[Tensor, "*shape"], across: Collective) -> Float[Tensor, "*shape"]:
@@ -336,13 +339,14 @@ class _NestedErrors(torch.autograd.Function):
         target: Tensor,
         values: Tensor,
         W_dec: Tensor,
+        b_dec: Tensor,
         ends: Sequence[int],
         entries: SparseEntries,
     ) -> Any:
         ctx.set_materialize_grads(False)
         ctx.parts = [_Part.of(entries, own) for own in _parts(ends, len(W_dec), entries.across)]
         ctx.entries = entries
-        residual, loss = target.clone(), target.new_zeros(())
+        residual, loss = target - b_dec, target.new_zeros(())
         for part in ctx.parts:
             part.add_to(residual, values, W_dec, entries.across, -1)
             loss += residual.flatten().dot(residual.flatten())
@@ -363,7 +367,9 @@ class _NestedErrors(torch.autograd.Function):
                 ordered = by_feature(inside, own.stop - own.start, part.start)
                 transposed_product(ordered, values[part.order], slope, out=by_W[own])
             part.add_to(residual, values, W_dec, ctx.entries.across, 1)
-        return slope.neg_() if ctx.needs_input_grad[0] else None, by_values, by_W, None, None
+        by_b = slope.sum(0)
+        by_target = slope.neg_() if ctx.needs_input_grad[0] else None
+        return by_target, by_values, by_W, by_b, None, None
 
 
 class _Summed(torch.autograd.Function):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from energylens.core.errors import InsufficientData
 from energylens.core.registry import measure
+from energylens.core.threads import one_blas_thread
 from energylens.features.code import SparseCode
 from energylens.stats.discrimination import Discrimination, discrimination, mean_of, over_units
 from energylens.stats.interval import Interval
@@ -218,14 +219,15 @@ def sparse_probes(
     best = [most_different(train, labels, max(ks)) for labels in tasks]
     held_tasks = [held_labels.labels, *held_labels.controls]
     found = []
-    for label in range(train_labels.labels.shape[1]):
-        columns = [(_columns(train, one[label]), _columns(held, one[label])) for one in best]
-        for k in ks:
-            judged = [
-                _judge(x[:, :k], y[:, :k], a[:, label], b[:, label], held_labels.unit)
-                for (x, y), a, b in zip(columns, tasks, held_tasks, strict=True)
-            ]
-            found.append(_probed(judged, label, best[0][label, :k], held_labels, k, units))
+    with one_blas_thread():
+        for label in range(train_labels.labels.shape[1]):
+            columns = [(_columns(train, one[label]), _columns(held, one[label])) for one in best]
+            for k in ks:
+                judged = [
+                    _judge(x[:, :k], y[:, :k], a[:, label], b[:, label], held_labels.unit)
+                    for (x, y), a, b in zip(columns, tasks, held_tasks, strict=True)
+                ]
+                found.append(_probed(judged, label, best[0][label, :k], held_labels, k, units))
     return found
 
 

@@ -32,6 +32,5 @@ class Matryoshka(BatchTopK):
         W_dec, ends = weights["W_dec"], [0]
         for share in ENDS:
             ends.append(max(ends[-1] + 1, round(share * len(W_dec) * entries.across.world)))
-        goal = target - weights["b_dec"]
-        loss, residual = entries.nested_errors(goal, values, W_dec, ends[1:])
+        loss, residual = entries.nested_errors(target, values, W_dec, weights["b_dec"], ends[1:])
         return Terms(loss / len(ENDS), residual)

@@ -50,8 +50,8 @@ class EvaluateDictionary:
     """Tokens that the baselines are fitted on, of documents that no measure is taken on."""
 
     baseline_width: Annotated[int, Range(0, 1_048_576)] = 0
-    """Features of the dictionaries trained as baselines; 0: as many as the dictionary, at most
-    2,048."""
+    """Features of the dictionaries trained as baselines (across layers, of each layer's); 0: as
+    many as the dictionary, at most 2,048."""
 
     match_draws: Annotated[int, Range(20, 10**5)] = 50
     """Draws of each null of the match of two dictionaries."""

@@ -1,6 +1,7 @@
 """Baselines of every dictionary: dictionaries alike in site, width and L0 share one set."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -8,6 +9,7 @@ import torch
 
 from energylens.activations.certify import wrap
 from energylens.core.ports import Progress, Store
+from energylens.features.layered import Layered
 from energylens.features.seat import Seat
 from energylens.sources.model import random_weights_like
 from energylens.studies.energy_lens.dictionaries import seed_of
@@ -20,6 +22,8 @@ from energylens.studies.evaluate_dictionary.rivals import (
     active_features,
     fit_random_weights,
     fit_rivals,
+    join_rivals,
+    layers_of,
     record_of,
     rivals_of,
     rows_of,
@@ -103,19 +107,38 @@ def active_part(entry: Entry) -> str:
     return f"active.{entry.label}"
 
 
+def rival_parts(entry: Entry, *, empty: bool = False) -> list[str]:
+    """Under which names a store keeps the baselines of a dictionary: one a layer."""
+    part = f"{'empty' if empty else 'rivals'}.{entry.label}"
+    if not isinstance(entry.dictionary, Layered):
+        return [part]
+    return [f"{part}.{layer}" for layer in range(len(entry.dictionary.parts))]
+
+
 def rivals_at(place: Place, entry: Entry, store: Store, *, empty: bool = False) -> Rivals:
     """The baselines of a dictionary, fitted once; `empty`: that of the random-weight model."""
-    part = f"{'empty' if empty else 'rivals'}.{entry.label}"
-    options = place.options
-    if not store.done(part):
-        k = store.record(active_part(entry))
-        short = short_options(entry, k, options.baseline_width)
-        # Each part has a seed of its own, and the three short trainings the same.
-        generator = torch.Generator().manual_seed(seed_of(options.seed, part))
-        if empty:
-            made = fit_random_weights(place.empty_rows, entry, short, generator, place.progress)
-        else:
-            made = fit_rivals(place.rows, entry, k, short, generator, place.progress)
-        store.save(part, scratch=True, tensors={part: tensors_of(made)},
-                   records={part: record_of(made)})  # fmt: skip
-    return rivals_of(store.tensors(part), store.record(part), place.read.subject.device)
+    parts, options = rival_parts(entry, empty=empty), place.options
+    waiting = [part for part in parts if not store.done(part)]
+    with ExitStack() as stack:
+        advance = (
+            stack.enter_context(
+                place.progress.task(f"{entry.label}: baselines", len(waiting), "layers")
+            )
+            if len(waiting) > 1
+            else lambda amount: None
+        )
+        for part in waiting:
+            rows = layers_of(place.empty_rows if empty else place.rows, entry)[parts.index(part)]
+            k = store.record(active_part(entry))
+            short = short_options(entry, k, options.baseline_width)
+            # Each part has a seed of its own, and the three short trainings the same.
+            generator = torch.Generator().manual_seed(seed_of(options.seed, part))
+            fit = fit_random_weights if empty else fit_rivals
+            made = fit(rows, entry, short, generator, place.progress)
+            store.save(part, scratch=True, tensors={part: tensors_of(made)},
+                       records={part: record_of(made)})  # fmt: skip
+            advance(1)
+    device = place.read.subject.device
+    return join_rivals([
+        rivals_of(store.tensors(part), store.record(part), device) for part in parts
+    ])  # fmt: skip

@@ -20,6 +20,8 @@ from energylens.studies.evaluate_dictionary.measuring import measure_rows, subst
 from energylens.studies.evaluate_dictionary.rivals import (
     active_features,
     fit_rivals,
+    join_rivals,
+    layers_of,
     rows_of,
     short_options,
 )
@@ -106,8 +108,10 @@ def judge(
     read = Read(subject=subject, fit=fit, held_out=held_out)
     rows = rows_of(read, entry, memory_mb=memory_mb, progress=progress, label="activations")
     k = active_features(entry.dictionary, rows.site)
-    generator = torch.Generator().manual_seed(seed)
-    rivals = fit_rivals(rows, entry, k, short_options(entry, k, 0), generator, progress)
+    generator, short = torch.Generator().manual_seed(seed), short_options(entry, k, 0)
+    rivals = join_rivals([
+        fit_rivals(own, entry, short, generator, progress) for own in layers_of(rows, entry)
+    ])  # fmt: skip
     contenders = {ITSELF: entry.dictionary, **rivals.dictionaries}
     found = measure_rows(
         subject, held_out, entry.seat, contenders, rivals.writes, memory_mb=memory_mb,

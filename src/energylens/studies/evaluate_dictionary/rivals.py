@@ -1,6 +1,6 @@
 """The baselines of a dictionary, each with as many active features as it has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,20 +99,14 @@ def _parts_of(dictionary: Dictionary | Layered) -> tuple[Dictionary, ...]:
     return dictionary.parts if isinstance(dictionary, Layered) else (dictionary,)
 
 
-def _layers(rows: Rows, entry: Entry) -> list[Rows]:
+def layers_of(rows: Rows, entry: Entry) -> list[Rows]:
     """What the transcoder of each layer is fitted on; all of it, unless there are layers."""
     if not isinstance(entry.dictionary, Layered):
         return [rows]
-    seat = entry.seat
-    sites, targets = rows.site.split(seat.read_widths, 1), rows.written.split(seat.write_widths, 1)
-    return [replace(rows, site=site.contiguous(), target=target.contiguous())
+    sites = rows.site.split(entry.seat.read_widths, 1)
+    targets = rows.written.split(entry.seat.write_widths, 1)
+    return [replace(rows, site=site, target=target)
             for site, target in zip(sites, targets, strict=True)]  # fmt: skip
-
-
-def _of_layer(options: TrainOptions, layers: int) -> TrainOptions:
-    """Its share of the features and of those that are active."""
-    k = max(1, round(options.k / layers))
-    return replace(options, k=k, width=max(k, -(-options.width // layers)))
 
 
 def active_features(dictionary: Dictionary | Layered, rows: Float[Tensor, "sample d_in"]) -> int:
@@ -122,40 +116,23 @@ def active_features(dictionary: Dictionary | Layered, rows: Float[Tensor, "sampl
 
 
 def short_options(entry: Entry, k: int, width: int) -> TrainOptions:
-    """Of the dictionaries that are trained as baselines: TopK, which has the L0 asked for."""
-    wide = width or min(entry.dictionary.width, WIDEST)
-    return TrainOptions(width=max(wide, k), k=k)
+    """Of the dictionaries that are trained as baselines: TopK, which has the L0 asked for.
+
+    Of layers, each has an equal share of the features and of those that are active.
+    """
+    own = max(1, round(k / len(_parts_of(entry.dictionary))))
+    return TrainOptions(width=max(width or min(_width_of_layer(entry), WIDEST), own), k=own)
+
+
+def _width_of_layer(entry: Entry) -> int:
+    return -(-entry.dictionary.width // len(_parts_of(entry.dictionary)))
 
 
 def fit_rivals(
-    rows: Rows, entry: Entry, k: int, options: TrainOptions, generator: torch.Generator,
-    progress: Progress,
-) -> Rivals:  # fmt: skip
-    """All baselines that need no other model; across layers, transcoders of one layer each."""
-    layers = _layers(rows, entry)
-    if len(layers) == 1:
-        return _fit(rows, entry, k, entry.dictionary.width, options, generator, progress)
-    own, width = _of_layer(options, len(layers)), -(-entry.dictionary.width // len(layers))
-    fitted = [_fit(layer, entry, own.k, width, own, generator, progress) for layer in layers]
-    settled = all(one.record["ica_settled"] for one in fitted)
-    told = {"ica_settled": settled, "k": own.k * len(layers), "width": own.width * len(layers)}
-    return replace(
-        fitted[0], mean=torch.cat([one.mean for one in fitted]),
-        dictionaries={name: one_a_layer([_one_piece(one.dictionaries[name]) for one in fitted])
-                      for name in fitted[0].dictionaries},
-        record={**fitted[0].record, **told},
-    )  # fmt: skip
-
-
-def _one_piece(dictionary: Dictionary | Layered) -> Dictionary:
-    (only,) = _parts_of(dictionary)
-    return only
-
-
-def _fit(
-    rows: Rows, entry: Entry, k: int, width: int, options: TrainOptions,
-    generator: torch.Generator, progress: Progress,
-) -> Rivals:  # fmt: skip
+    rows: Rows, entry: Entry, options: TrainOptions, generator: torch.Generator, progress: Progress
+) -> Rivals:
+    """All baselines that need no other model, of the rows of one layer where there are several."""
+    k, width = options.k, _width_of_layer(entry)
     goal, through = rows.site, None
     if rows.target is not None:
         through = least_squares_map(rows.site, rows.target)
@@ -188,38 +165,46 @@ def fit_random_weights(
     rows: Rows, entry: Entry, options: TrainOptions, generator: torch.Generator, progress: Progress
 ) -> Rivals:
     """The same short training on what a model does that has learned nothing."""
-    layers = _layers(rows, entry)
-    own = options if len(layers) == 1 else _of_layer(options, len(layers))
-    trained = [
-        train(
-            layer.site, own, generator, target=layer.target, progress=progress,
-            label=f"{entry.label}: random-weight model",
-        )
-        for layer in layers
-    ]  # fmt: skip
-    made = [dictionary for dictionary, _ in trained]
+    dictionary, record = train(
+        rows.site, options, generator, target=rows.target, progress=progress,
+        label=f"{entry.label}: random-weight model",
+    )  # fmt: skip
     return Rivals(
-        dictionaries={RANDOM_WEIGHTS: made[0] if len(made) == 1 else one_a_layer(made)},
-        reads=rows.reads, writes=rows.writes, mean=rows.written.mean(0),
-        record={"rows": len(rows.site), "steps": trained[0][1].steps},
+        dictionaries={RANDOM_WEIGHTS: dictionary}, reads=rows.reads, writes=rows.writes,
+        mean=rows.written.mean(0), record={"rows": len(rows.site), "steps": record.steps},
     )  # fmt: skip
 
 
+def join_rivals(fitted: Sequence[Rivals]) -> Rivals:
+    """Baselines of each layer as baselines of all of them; those of one are as they are."""
+    first, *more = fitted
+    if not more:
+        return first
+    alike = {name: [_one_piece(one.dictionaries[name]) for one in fitted]
+             for name in first.dictionaries}  # fmt: skip
+    return replace(
+        first, mean=torch.cat([one.mean for one in fitted]),
+        dictionaries={name: one_a_layer(parts) for name, parts in alike.items()},
+    )  # fmt: skip
+
+
+def _one_piece(dictionary: Dictionary | Layered) -> Dictionary:
+    (only,) = _parts_of(dictionary)
+    return only
+
+
 def tensors_of(rivals: Rivals) -> dict[str, Tensor]:
-    """What a store keeps; `rivals_of` reads it back."""
+    """What a store keeps of the baselines of one layer; `rivals_of` reads it back."""
     kept = {"mean": rivals.mean, "reads": rivals.reads.numbers(), "writes": rivals.writes.numbers()}
     for name, dictionary in rivals.dictionaries.items():
-        for at, part in enumerate(_parts_of(dictionary)):
-            kept |= {f"{name}.{at}.{own}": weight for own, weight in part.weights.items()}
+        kept |= {f"{name}.{part}": weight for part, weight in dictionary.weights.items()}
     return {name: tensor.clone() for name, tensor in kept.items()}
 
 
 def record_of(rivals: Rivals) -> dict[str, Any]:
-    shapes = {
-        name: [{"architecture": part.architecture, "k": part.k, "subtracts": part.subtracts_b_dec}
-               for part in _parts_of(dictionary)]
-        for name, dictionary in rivals.dictionaries.items()
-    }  # fmt: skip
+    made = {name: _one_piece(one) for name, one in rivals.dictionaries.items()}
+    shapes = {name: {"architecture": d.architecture, "k": d.k, "subtracts": d.subtracts_b_dec}
+              for name, d in made.items()}  # fmt: skip
     return {**rivals.record, "dictionaries": shapes}
 
 
@@ -228,18 +213,14 @@ def rivals_of(
 ) -> Rivals:
     """Baselines as `tensors_of` and `record_of` left them."""
     there = {name: tensor.to(device) for name, tensor in tensors.items()}
-    made: dict[str, Dictionary | Layered] = {}
-    for name, shapes in record["dictionaries"].items():
-        parts = [
-            Dictionary(
-                architecture=shape["architecture"], k=shape["k"],
-                subtracts_b_dec=shape["subtracts"], W_enc=there[f"{name}.{at}.W_enc"],
-                b_enc=there[f"{name}.{at}.b_enc"], W_dec=there[f"{name}.{at}.W_dec"],
-                b_dec=there[f"{name}.{at}.b_dec"],
-            )
-            for at, shape in enumerate(shapes)
-        ]  # fmt: skip
-        made[name] = parts[0] if len(parts) == 1 else one_a_layer(parts)
+    made = {
+        name: Dictionary(
+            architecture=shape["architecture"], k=shape["k"], subtracts_b_dec=shape["subtracts"],
+            W_enc=there[f"{name}.W_enc"], b_enc=there[f"{name}.b_enc"],
+            W_dec=there[f"{name}.W_dec"], b_dec=there[f"{name}.b_dec"],
+        )
+        for name, shape in record["dictionaries"].items()
+    }  # fmt: skip
     rules = {name: Ordinary.of_numbers(there[name], like=there["mean"])
              for name in ("reads", "writes")}  # fmt: skip
     return Rivals(dictionaries=made, **rules, mean=there["mean"], record=record)

@@ -17,6 +17,7 @@ from energylens.studies.evaluate_dictionary.benches import (
     Place,
     owners_of,
     places_of,
+    rival_parts,
     rivals_at,
 )
 from energylens.studies.evaluate_dictionary.entries import Entry
@@ -159,5 +160,9 @@ def _measure(
 
 def _records(material: Material, store: Store) -> dict[str, Any]:
     """What the fitting of baselines left to tell, by dictionary."""
-    return {entry.label: store.record(f"rivals.{entry.label}") for entry in material.entries
-            if store.done(f"rivals.{entry.label}")}  # fmt: skip
+    told = {}
+    for entry in material.entries:
+        if all(map(store.done, parts := rival_parts(entry))):
+            settled = all(store.record(part)["ica_settled"] for part in parts)
+            told[entry.label] = {**store.record(parts[0]), "ica_settled": settled}
+    return told
