@@ -2,6 +2,7 @@
 
 from energylens.report.method import Method
 from energylens.report.sources import (
+    AMEISEN,
     BENJAMINI,
     BRICKEN,
     CHANIN,
@@ -15,6 +16,7 @@ from energylens.report.sources import (
     HYVARINEN,
     KAPLAN,
     KARVONEN,
+    LINDSEY,
     MAKELOV,
     RAJAMANOHARAN,
     SHARKEY,
@@ -77,6 +79,23 @@ DICTIONARY_METHODS: tuple[Method, ...] = (
             "covariance and norms.",
         ),
         sources=(GAO, RAJAMANOHARAN, KARVONEN, HYVARINEN, HEAP, SHARKEY, SUN),
+        page="docs/evaluate.md",
+    ),
+    Method(
+        anchor="method-sites",
+        title="Dictionaries of several sites",
+        table="evaluation_sites",
+        formula=("FVU_s = Σ ‖x_s − x̂_s‖² / Σ ‖x_s − x̄_s‖²",),
+        text=(
+            "The rows of all sites lie side by side: of a crosscoder each in units of its site's "
+            "spread, of a cross-layer transcoder what all layers read and what all write. Beside "
+            "the latter stand baselines of one layer each, with an equal share of the features and "
+            "of those that are active. Random directions are as long at each site as the own rows.",
+            "What blocks add is put into the model at all sites at once, made of the unchanged "
+            "model's states. What is put into the residual stream would replace what was put in "
+            "below: such sites are changed by turns, and losses are means over them.",
+        ),
+        sources=(LINDSEY, AMEISEN),
         page="docs/evaluate.md",
     ),
     Method(

@@ -15,7 +15,7 @@ HALVES = "halves of the documents that disagree"
 # Of which one value throughout is the plan of the run, not a measurement.
 PLANNED = frozenset({
     "layer", "k", "width", "d_in", "steps", "items", "units", "sites", "chance", "passes", "rank",
-    "peak", "passed", "can", "beyond", "sink", "alone", "converged", "expected", "n",
+    "peak", "passed", "can", "beyond", "sink", "alone", "converged", "expected", "n", "rows",
     "sets", "attractors", "repulsors", "discoveries",
 })  # fmt: skip
 

@@ -88,6 +88,14 @@ RAJAMANOHARAN = (
     "Rajamanoharan, S. et al. Improving dictionary learning with gated sparse autoencoders. 2024. "
     "arXiv:2404.16014."
 )
+LINDSEY = (
+    "Lindsey, J. et al. Sparse crosscoders for cross-layer features and model diffing. "
+    "Transformer Circuits, 2024."
+)
+AMEISEN = (
+    "Ameisen, E. et al. Circuit tracing: revealing computational graphs in language models. "
+    "Transformer Circuits, 2025."
+)
 KARVONEN = (
     "Karvonen, A. et al. SAEBench: a comprehensive benchmark for sparse autoencoders. 2025. "
     "arXiv:2503.09532."

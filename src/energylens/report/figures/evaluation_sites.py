@@ -9,7 +9,6 @@ from energylens.report.figure import Figure, Marks, Panel
 from energylens.report.figures.evaluation import (
     CALLED,
     ITSELF,
-    METHOD,
     MOST_DRAWN,
     RANDOM,
     labels_of,
@@ -39,7 +38,7 @@ def by_site(records: Records) -> Figure | None:
             *(["the first six dictionaries are drawn, the rest is in the table"]
               if len(names) > MOST_DRAWN else []),
         ],
-        method=METHOD,
+        method=("method-sites", "dictionaries of several sites"),
         panels=[
             Panel(draw=partial(_draw_sites, table=table, name=name), height=320,
                   label=f"Variance unexplained by site: {name}.")
