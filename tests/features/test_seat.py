@@ -1,5 +1,7 @@
 """Where dictionaries sit: rows put side by side in units, and taken apart again."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from tests.studies.test_browse_placed import POST, D, cross_layer, crosscoder, r
 
 def test_a_crosscoder_in_units_makes_of_such_rows_what_it_makes_of_rows_as_they_are(generator):
     made = crosscoder(generator)
-    seat, seen = seat_of_crosscoder(made), rows(generator, POST[0], POST[2])
+    seat, seen = seat_of_crosscoder(made, "mine"), rows(generator, POST[0], POST[2])
     assert (seat.reads, seat.writes, seat.writes_elsewhere) == (made.names, made.names, False)
     assert seat.site == f"{POST[0]}+{POST[2]}"
     read = seat.read(seen)
@@ -21,6 +23,15 @@ def test_a_crosscoder_in_units_makes_of_such_rows_what_it_makes_of_rows_as_they_
     for site, part in seat.apart(in_units.reconstruct(read)).items():
         assert_close(part, made.reconstruct(seen)[site], rtol=1e-4, atol=1e-4)
     assert_close(in_units.W_dec, made.directions)
+
+
+def test_sites_of_several_models_are_refused(generator):
+    made = crosscoder(generator)
+    two = [
+        replace(site, name=f"{of}:{site.name}") for of, site in zip("ab", made.sites, strict=True)
+    ]
+    with pytest.raises(BadInput, match=r"mine is a crosscoder of several models \(a, b\)"):
+        seat_of_crosscoder(replace(made, sites=tuple(two)), "mine")
 
 
 def test_layers_read_and_write_as_their_settings_say(generator):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from energylens.core.errors import BadInput
-from energylens.core.sites import canonical
+from energylens.core.sites import canonical, parse_port
 from energylens.features.cross_layer import CrossLayerTranscoder
 from energylens.features.crosscoder import Crosscoder
 
@@ -118,8 +118,22 @@ class Seat:
         return self.units[self.sites.index(site)] if self.units else 1.0
 
 
-def seat_of_crosscoder(crosscoder: Crosscoder) -> Seat:
-    """All its sites, each in units of its spread."""
+def seat_of_crosscoder(crosscoder: Crosscoder, called: object) -> Seat:
+    """All its sites, each in units of its spread.
+
+    Args:
+        called: What an error calls it.
+
+    Raises:
+        BadInput: If the sites are of several models.
+    """
+    of_models = [name for name in crosscoder.names if ":" in name and parse_port(name) is None]
+    if of_models:
+        models = ", ".join(dict.fromkeys(name.partition(":")[0] for name in of_models))
+        raise BadInput(
+            f"{called} is a crosscoder of several models ({models}), and studies take those of one:"
+            " encode the rows of each from Python"
+        )
     names = tuple(canonical(name) for name in crosscoder.names)
     return Seat(
         reads=names, writes=names, read_widths=crosscoder.widths, write_widths=crosscoder.widths,
@@ -127,11 +141,11 @@ def seat_of_crosscoder(crosscoder: Crosscoder) -> Seat:
     )  # fmt: skip
 
 
-def seat_of_layers(transcoder: CrossLayerTranscoder, name: object) -> Seat:
+def seat_of_layers(transcoder: CrossLayerTranscoder, called: object) -> Seat:
     """What each layer reads and what it writes, as its metadata say.
 
     Args:
-        name: What an error calls it.
+        called: What an error calls it.
 
     Raises:
         BadInput: If they do not say so.
@@ -139,7 +153,7 @@ def seat_of_layers(transcoder: CrossLayerTranscoder, name: object) -> Seat:
     within = [transcoder.metadata.get(f"feature_{way}_hook") for way in ("input", "output")]
     if not all(within):
         raise BadInput(
-            f"{name} does not say what it reads and writes in a block (feature_input_hook,"
+            f"{called} does not say what it reads and writes in a block (feature_input_hook,"
             " feature_output_hook): write them into its settings"
         )
     reads, writes = (

@@ -18,7 +18,7 @@ from energylens.features.crosscoder import Crosscoder
 from energylens.features.dictionary import Dictionary
 from energylens.features.evaluate import fvu
 from energylens.features.formats.recognise import Loaded
-from energylens.features.seat import BESIDE, STREAM, seat_of_layers
+from energylens.features.seat import BESIDE, STREAM, seat_of_crosscoder, seat_of_layers
 from energylens.studies.browse_dictionary import BrowseDictionary
 
 ADDED = ("attn_out", "mlp_out")
@@ -192,7 +192,7 @@ def _of_one_site(found: Dictionary, options: BrowseDictionary) -> Placed:
 
 def _crosscoder(found: Crosscoder, options: BrowseDictionary) -> Placed:
     _refuse_sites(options, f"a crosscoder of {', '.join(found.names)}")
-    sites = tuple(canonical(name) for name in found.names)
+    sites = seat_of_crosscoder(found, options.dictionary).reads
     return Placed(
         kind="crosscoder", dictionary=found.dictionary, reads=sites, writes=sites,
         widths=found.widths, unit=found.unit,

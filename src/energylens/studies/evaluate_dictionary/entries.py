@@ -88,7 +88,7 @@ def seated(
         )
     dictionary: Dictionary | Layered
     if isinstance(loaded, Crosscoder):
-        seat, dictionary = seat_of_crosscoder(loaded), loaded.in_units
+        seat, dictionary = seat_of_crosscoder(loaded, path), loaded.in_units
     elif isinstance(loaded, CrossLayerTranscoder):
         seat, dictionary = seat_of_layers(loaded, path), Layered.of(loaded)
     else:
