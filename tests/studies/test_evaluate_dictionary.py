@@ -27,7 +27,11 @@ from energylens.sources.text import load_text
 from energylens.sources.windows import tokenise
 from energylens.studies.evaluate_dictionary import EvaluateDictionary
 from energylens.studies.evaluate_dictionary.entries import label_paths
-from energylens.studies.evaluate_dictionary.measuring import measure_rows, substitution_losses
+from energylens.studies.evaluate_dictionary.measuring import (
+    Rules,
+    measure_rows,
+    substitution_losses,
+)
 from energylens.studies.evaluate_dictionary.rivals import RIVALS
 from tests.common.compare import assert_close
 from tests.common.run_directory import columns_there, described_tables
@@ -164,7 +168,7 @@ def test_streamed_measures_equal_the_oracles_on_all_rows_at_once(tiny, folders):
     subject, windows = tiny
     dictionary = saelens.load(folders / "seed 0")
     rows = collect_rows(subject, windows.ids, windows.document, [SITE], budget_mb=300)[SITE]
-    nothing_massive = Ordinary(center=rows.mean(0), radius=1e9)
+    nothing_massive = Rules(*[Ordinary(center=rows.mean(0), radius=1e9)] * 2)
     found = measure_rows(
         subject, windows, Seat.of_site(SITE, 128), {"it": dictionary}, nothing_massive,
         memory_mb=300, progress=silence, label="rows",
@@ -190,7 +194,7 @@ def test_putting_in_what_was_there_costs_nothing_and_ablations_are_what_they_say
     found = substitution_losses(
         subject, some, Seat.of_site(site, 128),
         {"itself": itself, "nothing": nothing, "middle": replace(nothing, b_dec=mean)},
-        Ordinary(center=torch.zeros(128), radius=1e9), mean, memory_mb=300,
+        Rules(*[Ordinary(center=torch.zeros(128), radius=1e9)] * 2), mean, memory_mb=300,
         progress=silence, label="losses",
     )  # fmt: skip
     assert_close(found["itself"][0], found["clean"][0], rtol=1e-4)

@@ -27,7 +27,11 @@ from energylens.sources.windows import tokenise
 from energylens.studies.evaluate_dictionary import EvaluateDictionary
 from energylens.studies.evaluate_dictionary.entries import seated
 from energylens.studies.evaluate_dictionary.material import Read
-from energylens.studies.evaluate_dictionary.measuring import substitution_losses
+from energylens.studies.evaluate_dictionary.measuring import (
+    Rules,
+    measure_rows,
+    substitution_losses,
+)
 from energylens.studies.evaluate_dictionary.rivals import RIVALS
 from energylens.studies.evaluate_dictionary.rivals import rows_of as spread_rows
 from tests.common.compare import assert_close
@@ -136,7 +140,7 @@ def test_what_blocks_add_is_changed_at_once_and_what_streams_carry_by_turns(tiny
 
     def losses(seat, dictionaries, rule):
         return substitution_losses(
-            subject, some, seat, dictionaries, rule, torch.zeros(len(rule.center)),
+            subject, some, seat, dictionaries, Rules(rule, rule), torch.zeros(len(rule.center)),
             memory_mb=300, progress=silence, label="losses",
         )  # fmt: skip
 
@@ -148,6 +152,25 @@ def test_what_blocks_add_is_changed_at_once_and_what_streams_carry_by_turns(tiny
         assert_close(found["zero"], torch.stack(alone).mean(0), rtol=1e-6)
     else:
         assert bool((found["zero"][1] > 1.2 * torch.stack(alone).mean(0)[1]).all())
+
+
+def test_rows_that_are_massive_where_they_are_read_are_left_out_too(tiny):
+    """A transcoder makes anything of them, though what it should make is ordinary."""
+    subject, windows = tiny
+    sites = ["blocks.1.resid_mid", "blocks.1.mlp_out"]
+    rows = collect_rows(subject, windows.ids, windows.document, sites, budget_mb=300)
+    size = torch.linalg.vector_norm(rows[sites[0]], dim=1)
+    reads = Ordinary(center=torch.zeros(128), radius=float(size.quantile(0.9)))
+    everything = Ordinary(center=torch.zeros(128), radius=1e9)
+    zero = torch.zeros(4, 128)
+    nothing = Dictionary(architecture="topk", k=1, W_enc=zero, W_dec=zero, b_enc=torch.zeros(4),
+                         b_dec=torch.zeros(128), subtracts_b_dec=False)  # fmt: skip
+    found = measure_rows(
+        subject, windows, Seat.of_site(sites[0], 128, sites[1], 128), {"it": nothing},
+        Rules(reads, everything), memory_mb=300, progress=silence, label="rows",
+    )["it"]  # fmt: skip
+    assert int(found["all"].samples.sum()) == len(size)
+    assert int(found["ordinary"].samples.sum()) == int((size <= reads.radius).sum()) < len(size)
 
 
 def test_judging_from_python_takes_layers_too(tiny, folders):

@@ -114,11 +114,11 @@ def judge(
     ])  # fmt: skip
     contenders = {ITSELF: entry.dictionary, **rivals.dictionaries}
     found = measure_rows(
-        subject, held_out, entry.seat, contenders, rivals.writes, memory_mb=memory_mb,
+        subject, held_out, entry.seat, contenders, rivals.rules, memory_mb=memory_mb,
         progress=progress, label="reconstructions",
     )  # fmt: skip
     losses = substitution_losses(
-        subject, held_out, entry.seat, contenders, rivals.writes, rivals.mean, memory_mb=memory_mb,
+        subject, held_out, entry.seat, contenders, rivals.rules, rivals.mean, memory_mb=memory_mb,
         progress=progress, label="put into the model",
     )  # fmt: skip
     return Judgement(judged=Judged(

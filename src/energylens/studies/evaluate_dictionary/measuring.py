@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import kl_div
 
@@ -26,13 +27,31 @@ MEAN, ZERO, CLEAN = "mean", "zero", "clean"
 _WINDOWS_AT_ONCE = 8
 
 
+class Rules(NamedTuple):
+    """Which rows are ordinary, of what is read and of what is written.
+
+    A row that is massive where it is read, and not where it is written, is no row that a transcoder
+    was trained on, and what it makes of one can be of any size.
+    """
+
+    reads: Ordinary
+    writes: Ordinary
+
+    def hold(
+        self, rows: Float[Tensor, "sample d_in"], target: Float[Tensor, "sample d_out"]
+    ) -> Bool[Tensor, " sample"]:
+        """Rows that are ordinary at both ends."""
+        inside = self.writes.holds(target)
+        return inside if self.reads is self.writes else inside & self.reads.holds(rows)
+
+
 @torch.no_grad()
 def measure_rows(
     subject: Subject,
     windows: TokenWindows,
     seat: Seat,
     dictionaries: Mapping[str, Dictionary | Layered],
-    ordinary: Ordinary,
+    ordinary: Rules,
     *,
     memory_mb: int,
     progress: Progress,
@@ -43,7 +62,6 @@ def measure_rows(
 
     Args:
         seat: Where dictionaries read, and where they write.
-        ordinary: The rule of the target's rows.
     """
     units = len(windows.document_names)
     several = seat.writes if len(seat.writes) > 1 else ()
@@ -61,7 +79,7 @@ def measure_rows(
             here = {site: seen[site][batch.scored] for site in seat.sites}
             rows, target = seat.read(here), seat.written(here)
             unit = batch.document[:, None].expand_as(batch.ids)[batch.scored]
-            inside = ordinary.holds(target)
+            inside = ordinary.hold(rows, target)
             for name, dictionary in dictionaries.items():
                 code = dictionary.encode(rows)
                 made = dictionary.decode(code)
@@ -85,7 +103,7 @@ def substitution_losses(
     windows: TokenWindows,
     seat: Seat,
     dictionaries: Mapping[str, Dictionary | Layered],
-    ordinary: Ordinary,
+    ordinary: Rules,
     mean: Float[Tensor, " d_out"],
     *,
     memory_mb: int,
@@ -111,7 +129,8 @@ def substitution_losses(
             with subject.capture(*seat.sites) as seen:
                 clean = subject.forward(batch).log_softmax(-1)
             states, target = seat.read(seen), seat.written(seen)
-            places = ordinary.holds(target.flatten(0, 1)).view(batch.ids.shape)
+            places = ordinary.hold(states.flatten(0, 1), target.flatten(0, 1))
+            places = places.view(batch.ids.shape)
             places = places & (batch.positions > 0) & batch.mask
             found.setdefault(CLEAN, []).append(_sums(clean, clean, batch))
             for name, put in _changes(states, target, places, dictionaries, mean):

@@ -26,6 +26,7 @@ from energylens.features.training import TrainOptions
 from energylens.stats.nulls import permute_columns
 from energylens.studies.evaluate_dictionary.entries import Entry
 from energylens.studies.evaluate_dictionary.material import Read
+from energylens.studies.evaluate_dictionary.measuring import Rules
 
 RANDOM_WEIGHTS = "random_weights"
 RIVALS = ("pca", "pca_subspace", "ica", "random", "short", "shuffled", RANDOM_WEIGHTS)
@@ -58,6 +59,11 @@ class Rivals:
     writes: Ordinary
     mean: Float[Tensor, " d_out"]
     record: Mapping[str, Any]
+
+    @property
+    def rules(self) -> Rules:
+        """Which rows are ordinary."""
+        return Rules(reads=self.reads, writes=self.writes)
 
 
 def rows_of(read: Read, entry: Entry, *, memory_mb: int, progress: Progress, label: str) -> Rows:

@@ -129,7 +129,7 @@ def _measure(
     if not store.done(part):
         read = place.empty if empty else place.read
         found = measure_rows(
-            read.subject, read.held_out, place.seat, dictionaries, rivals.writes,
+            read.subject, read.held_out, place.seat, dictionaries, rivals.rules,
             memory_mb=options.memory_mb, progress=progress, label=f"reconstructions, {name}",
         )  # fmt: skip
         flat = {f"{one}/{kind}/{key}": value for one, kinds in found.items()
@@ -149,7 +149,7 @@ def _measure(
         some = min(options.loss_documents, len(read.held_out.document_names))
         found_losses = substitution_losses(
             read.subject, read.held_out.of_documents(range(some)), place.seat, dictionaries,
-            rivals.writes, rivals.mean, memory_mb=options.memory_mb, progress=progress,
+            rivals.rules, rivals.mean, memory_mb=options.memory_mb, progress=progress,
             label=f"put into the model, {name}",
         )  # fmt: skip
         store.save(part, scratch=True, tensors={part: found_losses})

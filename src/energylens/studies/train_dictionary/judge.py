@@ -23,6 +23,7 @@ from energylens.features.dictionary import Dictionary
 from energylens.features.evaluate import Reconstruction, ReconstructionStats
 from energylens.features.formats.recognise import Loaded
 from energylens.features.frame import unfold
+from energylens.features.ordinary import Ordinary
 from energylens.features.stream import Job
 from energylens.stats.bootstrap import weighted_means_interval
 from energylens.stats.interval import Interval
@@ -39,11 +40,13 @@ class Trained:
 
     Attributes:
         made: The dictionary, of one site or of several.
+        reads: Which of the rows that it reads are ordinary, side by side if they are of several.
         sight: How the rows that it makes were seen, side by side where they are of several sites.
     """
 
     made: Loaded
     job: Job
+    reads: Ordinary
     sight: Sight
 
     @property
@@ -124,7 +127,11 @@ class _Judged:
         """Add a batch; without a subject no loss is measured."""
         one, unit = self.one, batch.document[:, None].expand_as(batch.ids)
         goal = torch.cat([seen[site] for site in one.makes], dim=-1)
-        inside = one.sight.ordinary.holds(goal.flatten(0, 1)).view(batch.ids.shape)
+        inside = one.sight.ordinary.holds(goal.flatten(0, 1))
+        if one.job.writes:  # what is made of a massive row is no row that training has seen
+            read = torch.cat([seen[site] for site in one.job.reads], dim=-1)
+            inside &= one.reads.holds(read.flatten(0, 1))
+        inside = inside.view(batch.ids.shape)
         self.massive += int((batch.scored & ~inside).sum())
         places = batch.scored & inside
         rows = {site: seen[site][places] for site in one.job.places}

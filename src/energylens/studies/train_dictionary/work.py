@@ -24,6 +24,7 @@ from energylens.features.end_to_end import Objective, Seat, divergence, train_en
 from energylens.features.formats.convert import own_files
 from energylens.features.formats.recognise import load_dictionary
 from energylens.features.mesh import Mesh
+from energylens.features.ordinary import Ordinary
 from energylens.features.stream import Job, Watch, train_stream
 from energylens.features.training import Trace
 from energylens.results.record import Summary
@@ -212,6 +213,7 @@ def _save(courses: Mapping[str, Course], material: Material, store: Store) -> No
             "seconds": record.seconds,
         }  # fmt: skip
         sights |= {f"{label}/{name}": value for name, value in course.makes.numbers().items()}
+        sights[f"{label}/reads"] = course.reads.ordinary.numbers()
         steps += _series(label, record)
     store.save(
         PART, files=files, records={PART: records}, tensors={"sights": sights},
@@ -246,8 +248,11 @@ def _kept(material: Material, store: Store) -> dict[str, Trained]:
     for label, job in material.jobs.items():
         made = load_dictionary(store.folder(f"dictionaries/{label}")).to(device)
         numbers = {name: sights[f"{label}/{name}"] for name in ("frame", "ordinary")}
-        sight = Sight.of_numbers(numbers, made.weights["b_dec"])
-        found[label] = Trained(made=made, job=job, sight=sight)
+        like = made.weights["b_dec"]
+        found[label] = Trained(
+            made=made, job=job, sight=Sight.of_numbers(numbers, like),
+            reads=Ordinary.of_numbers(sights[f"{label}/reads"], like),
+        )  # fmt: skip
     return found
 
 
