@@ -84,7 +84,7 @@ def largest_figure(inference: Inference, energy: str) -> Estimate:
     ends = sorted((sign * float(scores.low[f]), sign * float(scores.high[f])))
     if found:  # by t: features of other spread have other |EFAS| at the same evidence
         mean, spread = 0.0, abs(float(scores.efas[f] / scores.t[f]))
-        asked = number(spread * scores.threshold, digits=2)
+        asked = number(spread * scores.threshold, digits=3)
         null = (
             f"signs flipped by {inference.unit}; beyond chance among all features from {asked} on"
         )
