@@ -67,7 +67,8 @@ class RoughEncoder:
         room = None
         for block in centered.split(BLOCK):
             proposals = Proposals.of(self, block, room)
-            room = proposals.scores if room is None else room
+            if room is None and not centered.is_cuda:
+                room = proposals.scores
             yield proposals
 
 
